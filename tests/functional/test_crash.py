@@ -1,0 +1,184 @@
+"""Sudden ends: after kill -9, a stop in mid-fill or damage by hand, each entry is whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.functional.case import FunctionalCase
+from tests.functional.content import Content, sha256_of_file
+from tests.functional.script import MIB, Answer, Record
+
+
+class StopTests(FunctionalCase):
+    """A fill that was stopped is continued by the next request."""
+
+    def half_filled(self) -> Content:
+        """Start a fill of /a that stops in the middle, and wait until the middle has reached a client."""
+        content = self.origin.put("/a", 8 * MIB, script=[Answer(stall_after=4 * MIB)])
+        self.start_vault(idle_timeout=30)
+        self.assertTrue(self.stream("/a").read(4 * MIB) == content.read(0, 4 * MIB))
+        time.sleep(0.2)
+        return content
+
+    def assert_resumed(self, content: Content) -> None:
+        """The body is exact, and only what was missing was fetched."""
+        self.assert_whole(self.get("/a"), content)
+        resumed: Record = self.origin.requests("/a", "GET")[1]
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", resumed.headers.get("range", "no range"))
+        self.assertIsNotNone(match, resumed.headers)
+        assert match is not None
+        self.assertGreater(int(match.group(1)), 0)
+        self.assertEqual(resumed.headers.get("if-range"), '"1"')
+        self.assertLess(resumed.sent, content.size)
+
+    def test_kill_in_mid_fill(self) -> None:
+        """After kill -9 the next request continues the download where the disk has it."""
+        content = self.half_filled()
+        self.vault.kill()
+        self.assertFalse(self.kept("/a").exists())
+        self.vault.start()
+        self.assert_resumed(content)
+
+    def test_stop_in_mid_fill(self) -> None:
+        """SIGTERM ends a vault in mid-fill in time and with status 0, and the download can be continued."""
+        content = self.half_filled()
+        began = time.monotonic()
+        self.assertEqual(self.vault.terminate(), 0)
+        self.assertLess(time.monotonic() - began, 5)
+        self.assertFalse(self.kept("/a").exists())
+        self.vault.start()
+        self.assert_resumed(content)
+
+    def test_interrupt(self) -> None:
+        """SIGINT stops it as cleanly."""
+        self.start_vault()
+        self.vault.signal(signal.SIGINT)
+        self.assertEqual(self.vault.wait(), 0)
+
+    def test_object_changed_meanwhile(self) -> None:
+        """A partial file of an object that has changed since is not continued but replaced."""
+        self.half_filled()
+        self.vault.kill()
+        new = self.origin.put("/a", content=Content(5, 8 * MIB), etag='"2"')
+        self.vault.start()
+        self.assert_whole(self.get("/a"), new)
+        self.wait_until_stored("/a")
+        self.assert_file(self.kept("/a"), new)
+
+    def test_entries_survive_a_kill(self) -> None:
+        """What was complete before kill -9 is a hit after it."""
+        content = self.origin.put("/a", MIB)
+        self.start_vault()
+        self.get("/a")
+        self.wait_until_stored("/a")
+        self.vault.kill()
+        self.vault.start()
+        reply = self.get("/a")
+        self.assert_whole(reply, content)
+        self.assertEqual((reply.cache, reply.headers["etag"]), ("HIT", '"1"'))
+
+    def test_kills_at_random_moments(self) -> None:
+        """After any number of kills, every file in the cache is whole and every later download exact."""
+        moments = random.Random(42)
+        paths = [f"/many/{number}" for number in range(20)]
+        contents = {
+            path: self.origin.put(path, moments.randrange(1, 3 * MIB), default=Answer(rate=6 * MIB)) for path in paths
+        }
+        self.start_vault()
+        for attempt in range(8):
+            with ThreadPoolExecutor(4) as pool:
+                for path in moments.sample(paths, 8):
+                    pool.submit(self.try_to_get, path)
+                time.sleep(moments.uniform(0.02, 0.6))
+                self.vault.kill()
+            for path in paths:
+                if self.kept(path).exists():
+                    self.assertEqual(sha256_of_file(self.kept(path)), contents[path].sha256(), f"attempt {attempt}")
+            self.vault.start()
+        for path, content in contents.items():
+            self.assert_whole(self.get(path), content)
+
+    def try_to_get(self, path: str) -> None:
+        """Ask, and do not mind when the vault dies."""
+        with contextlib.suppress(OSError):
+            self.get(path)
+
+
+class DamageTests(FunctionalCase):
+    """What somebody did to the cache directory is noticed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.content = self.origin.put("/dir/a", MIB)
+        self.start_vault()
+        self.get("/dir/a")
+        self.wait_until_stored("/dir/a")
+
+    def assert_refetched(self) -> None:
+        """The object comes whole, from the upstream, and is kept again."""
+        self.assert_whole(self.get("/dir/a"), self.content)
+        self.assertGreater(len(self.origin.requests("/dir/a", "GET")), 1)
+        self.wait_until_stored("/dir/a")
+        self.assert_file(self.kept("/dir/a"), self.content)
+
+    def test_plain_files(self) -> None:
+        """The cache holds plain files under the backend's name."""
+        self.assert_file(self.kept("/dir/a"), self.content)
+
+    def test_lost_index(self) -> None:
+        """Without its index the cache is read again from its files, and they are hits."""
+        self.vault.terminate()
+        for index in self.index_files():
+            index.unlink()
+        self.vault.start()
+        self.wait_until_stored("/dir/a")
+        reply = self.get("/dir/a")
+        self.assert_whole(reply, self.content)
+        self.assertEqual(reply.cache, "HIT")
+        self.assertEqual(len(self.origin.requests("/dir/a", "GET")), 1)
+
+    def test_damaged_index(self) -> None:
+        """An index that is not one any more does not keep the vault from starting."""
+        self.vault.kill()
+        for index in self.index_files():
+            index.write_bytes(b"this is not an index" * 1000)
+        self.vault.start()
+        self.assert_whole(self.get("/dir/a"), self.content)
+
+    def index_files(self) -> list[Path]:
+        """The embedded database and what belongs to it."""
+        files = [path for path in self.vault.cache_dir.rglob("*") if path.is_file() and path != self.kept("/dir/a")]
+        databases = [path for path in files if path.read_bytes()[:15] == b"SQLite format 3"]
+        self.assertNotEqual(databases, [])
+        return [path for path in files if any(path.name.startswith(database.name) for database in databases)]
+
+    def test_removed_file(self) -> None:
+        """A file that was removed is fetched again."""
+        self.kept("/dir/a").unlink()
+        self.assert_refetched()
+
+    def test_truncated_file(self) -> None:
+        """A file that was shortened is fetched again."""
+        with self.kept("/dir/a").open("r+b") as file:
+            file.truncate(1000)
+        self.assert_refetched()
+
+    def test_truncated_while_stopped(self) -> None:
+        """A file that was shortened while no vault ran is fetched again."""
+        self.vault.terminate()
+        with self.kept("/dir/a").open("r+b") as file:
+            file.truncate(1000)
+        self.vault.start()
+        self.assert_refetched()
+
+    def test_directory_in_place_of_a_file(self) -> None:
+        """A directory where a file was does no harm."""
+        self.kept("/dir/a").unlink()
+        self.kept("/dir/a").mkdir()
+        self.assert_whole(self.get("/dir/a"), self.content)

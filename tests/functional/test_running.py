@@ -1,0 +1,279 @@
+"""Starting, stopping and reconfiguring a vault the ways an operator does."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from twisted.trial.unittest import SkipTest
+
+from tests.functional.case import FunctionalCase
+from tests.functional.certificates import Authority
+from tests.functional.clients import ask
+from tests.functional.script import MIB, Answer
+from tests.functional.vault_process import (
+    ROOT,
+    VaultProcess,
+    command_line,
+    environment,
+    eventually,
+    free_port,
+    twistd,
+)
+
+
+class StartTests(FunctionalCase):
+    """The ways to start it, and what it says."""
+
+    def run_to_end(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command that is expected to end by itself."""
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=environment(**variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    def start_with(self, *command: str, **variables: str) -> VaultProcess:
+        """Start a vault by another command; ``CONFIG`` in it stands for its configuration file."""
+        directory = self.directory / "vault"
+        directory.mkdir()
+        config_file = str(directory / "config.yml")
+        vault = VaultProcess(
+            directory,
+            {"backends": [self.backend()]},
+            [config_file if argument == "CONFIG" else argument for argument in command],
+            {name: config_file if value == "CONFIG" else value for name, value in variables.items()},
+        )
+        self.look_after(vault)
+        vault.start()
+        self.vault = vault
+        return vault
+
+    def assert_serves(self) -> None:
+        """The vault does what it is for."""
+        content = self.origin.put("/a", 1000)
+        self.assert_whole(self.get("/a"), content)
+
+    def test_plugin(self) -> None:
+        """``twistd artifact-vault`` says where it listens and which backends it has."""
+        vault = self.start_vault()
+        self.assert_serves()
+        self.assertIn(f"listening on http://127.0.0.1:{vault.port}", vault.log())
+        [line] = [line for line in vault.log().splitlines() if "/o/" in line and "GET" not in line]
+        self.assertIn("http", line)
+        self.assertIn(self.origin.url, line)
+
+    def test_tac(self) -> None:
+        """``twistd -y vault.tac`` runs the file that ARTIFACT_VAULT_CONFIG names."""
+        self.start_with(*twistd("-n", "--pidfile=", "-y", "vault.tac"), ARTIFACT_VAULT_CONFIG="CONFIG")
+        self.assert_serves()
+        self.assertEqual(self.vault.terminate(), 0)
+
+    def test_module(self) -> None:
+        """``python -m vault --config FILE --log-level DEBUG`` serves."""
+        self.start_with(sys.executable, "-m", "vault", "--config", "CONFIG", "--log-level", "DEBUG")
+        self.assert_serves()
+        self.assertEqual(self.vault.terminate(), 0)
+
+    def test_serve_command(self) -> None:
+        """``artifact-vault serve --config FILE`` serves."""
+        self.start_with(*command_line("serve", "--config", "CONFIG"))
+        self.assert_serves()
+
+    def test_without_configuration(self) -> None:
+        """Without any configuration file it runs the built-in sample on port 8080."""
+        try:
+            socket.create_server(("127.0.0.1", 8080)).close()
+        except OSError:
+            raise SkipTest("port 8080 is in use") from None
+        directory = self.directory / "vault"
+        directory.mkdir()
+        vault = VaultProcess(directory, {}, twistd("-n", "--pidfile=", "artifact-vault"), {"HOME": str(directory)})
+        self.look_after(vault)
+        vault.start()
+        self.assertEqual(ask(8080, "/healthz").status, 200)
+        self.assertIn("/archive.apache.org/", vault.log())
+        self.assertIn("https://archive.apache.org/dist/", vault.log())
+
+    def test_check_config(self) -> None:
+        """``artifact-vault check-config`` accepts a good file and lists every mistake in a bad one."""
+        good = self.new_vault()
+        self.assertEqual(self.run_to_end(*command_line("check-config", str(good.config_file))).returncode, 0)
+        sample = self.run_to_end(*command_line("check-config", str(ROOT / "config-sample.yml")))
+        self.assertEqual(sample.returncode, 0, sample.stdout)
+        bad = self.directory / "bad.yml"
+        bad.write_text(BAD)
+        checked = self.run_to_end(*command_line("check-config", str(bad)))
+        self.assert_mistakes(checked, str(bad))
+
+    def test_bad_configuration(self) -> None:
+        """A wrong file is refused with every mistake, status 1 and no traceback, before anything listens."""
+        bad = self.directory / "bad.yml"
+        bad.write_text(BAD)
+        for command in (twistd("-n", "--pidfile=", "artifact-vault"), [sys.executable, "-m", "vault"]):
+            self.assert_mistakes(self.run_to_end(*command, "--config", str(bad)), str(bad))
+
+    def assert_mistakes(self, ended: subprocess.CompletedProcess[str], file: str) -> None:
+        self.assertEqual(ended.returncode, 1, ended.stdout)
+        self.assertNotIn("Traceback", ended.stdout)
+        for line, key in ((1, "http_port"), (2, "colour"), (5, "prefix"), (6, "base_url")):
+            self.assertRegex(ended.stdout, rf"{re.escape(file)}:{line}\b.*{key}")
+        self.assertNotIn("top-secret", ended.stdout)
+
+    def test_missing_configuration_file(self) -> None:
+        """A configuration file that is not there is one clear line."""
+        ended = self.run_to_end(*twistd("-n", "--pidfile=", "artifact-vault", "--config", "/nonexistent/vault.yml"))
+        self.assertEqual(ended.returncode, 1, ended.stdout)
+        self.assertIn("/nonexistent/vault.yml", ended.stdout)
+        self.assertNotIn("Traceback", ended.stdout)
+
+    def test_port_in_use(self) -> None:
+        """A port that is taken is one clear line and status 1."""
+        vault = self.new_vault()
+        with socket.create_server(("127.0.0.1", vault.port)):
+            vault.launch()
+            self.assertEqual(vault.wait(), 1)
+        self.assertIn(str(vault.port), vault.log())
+        self.assertIn("in use", vault.log())
+
+    def test_second_vault_on_the_same_cache(self) -> None:
+        """A second vault on the same cache directory refuses to start, and the first goes on."""
+        first = self.start_vault()
+        second = self.new_vault("second", top={"cache_dir": str(first.cache_dir)})
+        second.launch()
+        self.assertEqual(second.wait(), 1)
+        self.assertIn(str(first.cache_dir), second.log())
+        self.assert_serves()
+
+    def test_cache_directory_that_cannot_be_used(self) -> None:
+        """A cache directory that is a file is one clear line and status 1."""
+        blocked = self.directory / "file"
+        blocked.write_bytes(b"")
+        vault = self.new_vault(top={"cache_dir": str(blocked)})
+        vault.launch()
+        self.assertEqual(vault.wait(), 1)
+        self.assertIn(str(blocked), vault.log())
+
+
+BAD = """\
+http_port: 99999
+colour: blue
+backends:
+  - type: http
+    config: {prefix: files,
+             base_url: gopher://example.invalid/, password: top-secret}
+"""
+
+
+class ReloadTests(FunctionalCase):
+    """SIGHUP rereads the configuration."""
+
+    def test_good_file(self) -> None:
+        """A new backend is served after SIGHUP, and downloads in progress are not disturbed."""
+        content = self.origin.put("/slow", 2 * MIB, default=Answer(rate=2 * MIB))
+        self.origin.put("/a", 1000)
+        self.start_vault()
+        slow = self.stream("/slow")
+        slow.read(1000)
+        more = {"type": "http", "config": {"prefix": "/more/", "base_url": self.origin.url + "/"}}
+        self.vault.write_config(backends=[self.backend(), more])
+        self.vault.signal(signal.SIGHUP)
+        eventually(lambda: ask(self.vault.port, "/more/a").status == 200, what="the new backend")
+        self.assertTrue(slow.rest() == content.read(1000, content.size))
+
+    def test_bad_file(self) -> None:
+        """A bad file is refused with its mistakes, and the old configuration stays."""
+        content = self.origin.put("/a", 1000)
+        self.start_vault()
+        self.vault.config_file.write_text(BAD)
+        self.vault.signal(signal.SIGHUP)
+        self.vault.wait_for_log(r"config\.yml:2\b.*colour")
+        self.assert_whole(self.get("/a"), content)
+
+
+class ListenTests(FunctionalCase):
+    """Any endpoint of Twisted's will do."""
+
+    def test_unix_socket(self) -> None:
+        """It listens on a unix socket."""
+        path = self.directory / "socket"
+        content = self.origin.put("/a", 1000)
+        port = free_port()
+        self.vault = self.new_vault(top={"listen": [f"unix:{path}", f"tcp:{port}:interface=127.0.0.1"]})
+        self.vault.start()
+        eventually(path.is_socket, what="the socket")
+        done = self.run_client("curl", "-q", "-sS", "--unix-socket", str(path), "http://vault/o/a")
+        self.assertEqual(done.stdout, content.whole(), done.stderr)
+        self.assert_whole(ask(port, "/o/a"), content)
+        self.assertEqual(ask(port, "/healthz").status, 200)
+
+    def test_tls(self) -> None:
+        """It speaks TLS on an ssl endpoint, and a body that is cut there is noticed too."""
+        authority = Authority(self.directory / "ca")
+        pem, port = authority.server_file, free_port()
+        content = self.origin.put("/a", 3 * MIB)
+        self.origin.put("/cut", MIB, script=[Answer(drop_after=100_000)], default=Answer(drop_after=0))
+        endpoint = f"ssl:{port}:interface=127.0.0.1:privateKey={pem}:certKey={pem}"
+        self.vault = self.new_vault(top={"listen": [endpoint]}, retries=0)
+        self.vault.start()
+        self.assertIn(f"listening on https://127.0.0.1:{port}", self.vault.log())
+        curl = ("curl", "-q", "-sS", "--cacert", str(authority.ca_file))
+        for _ in range(2):
+            done = self.run_client(*curl, f"https://127.0.0.1:{port}/o/a")
+            self.assertTrue(done.stdout == content.whole(), done.stderr)
+        self.assertNotEqual(self.run_client(*curl, f"https://127.0.0.1:{port}/o/cut").returncode, 0)
+
+
+class HealthTests(FunctionalCase):
+    """What supervisors and logs see."""
+
+    def test_health(self) -> None:
+        """/healthz and /readyz answer without any upstream."""
+        self.origin.stop()
+        self.start_vault()
+        self.assertEqual(ask(self.vault.port, "/healthz").status, 200)
+        self.assertEqual(ask(self.vault.port, "/readyz").status, 200)
+
+    def test_access_log(self) -> None:
+        """Each request is one line in combined format with the cache result."""
+        self.origin.put("/a", 1000)
+        self.start_vault()
+        for path in ("/a", "/none"):
+            self.get(path, {"User-Agent": "tester/1"})
+        self.wait_until_stored("/a")
+        self.get("/a", {"Range": "bytes=0-9"})
+        self.vault.wait_for_log(r'"GET /o/a HTTP/1\.1" 206 10 ".*HIT')
+        self.vault.wait_for_log(r'127\.0\.0\.1 - - \[[^]]+\] "GET /o/a HTTP/1\.1" 200 1000 "-" "tester/1" MISS')
+        self.vault.wait_for_log(r'"GET /o/none HTTP/1\.1" 404 ')
+        self.assertEqual(len(re.findall(r'"GET /o/a HTTP/1\.1" 200', self.vault.log())), 1)
+
+    def test_access_log_of_an_aborted_request(self) -> None:
+        """A client that leaves early has its line too."""
+        self.origin.put("/a", 4 * MIB, default=Answer(rate=4 * MIB))
+        self.start_vault()
+        stream = self.stream("/a")
+        stream.read(1000)
+        stream.close()
+        self.vault.wait_for_log(r'"GET /o/a HTTP/1\.1" .*abort')
+
+    def test_json_log(self) -> None:
+        """With ``log_format: json`` every line is a JSON object."""
+        self.origin.put("/a", 1000)
+        vault = self.start_vault(top={"log_format": "json"})
+        self.get("/a")
+        eventually(lambda: "/o/a" in vault.log(), what="the access log's line")
+        time.sleep(0.1)
+        self.assertEqual(vault.terminate(), 0)
+        for line in vault.log().splitlines():
+            self.assertIsInstance(json.loads(line), dict)

@@ -1,0 +1,17 @@
+"""``twistd -ny vault.tac``: the configuration named by ARTIFACT_VAULT_CONFIG, else config.yml beside this file.
+
+Where there is neither, the built-in sample configuration is used.
+"""
+
+import os
+from pathlib import Path
+
+from twisted.application.service import Application
+
+from vault.tap import make_service
+
+beside = Path(__file__).resolve().parent / "config.yml"
+chosen = os.environ.get("ARTIFACT_VAULT_CONFIG") or (str(beside) if beside.exists() else None)
+
+application = Application("artifact-vault")
+make_service(chosen).setServiceParent(application)

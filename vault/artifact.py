@@ -1,0 +1,123 @@
+"""The values all else speaks of: what is wanted (Artifact), how it is proved (Digest), what came with it (Head)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+HEX = re.compile(r"[0-9a-f]+")
+DIGEST_BYTES = {"sha256": 32, "sha384": 48, "sha512": 64, "sha1": 20, "md5": 16, "blake2b": 64}
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """The digest of a body: ``algorithm`` as hashlib names it, ``value`` in lower-case hexadecimal."""
+
+    algorithm: str
+    value: str
+
+    def __post_init__(self) -> None:
+        size = DIGEST_BYTES.get(self.algorithm)
+        if size is None or len(self.value) != 2 * size or not HEX.fullmatch(self.value):
+            raise ValueError(f"not a digest: {self.algorithm}:{self.value}")
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.value}"
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """Read ``algorithm:hex``; raises ValueError for anything else."""
+        algorithm, _, value = text.partition(":")
+        return cls(algorithm, value.lower())
+
+    def new(self) -> _Hash:
+        """A fresh hash object of this algorithm."""
+        return hashlib.new(self.algorithm)
+
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The status and end-to-end header fields an upstream sent, and when they were received.
+
+    ``headers`` keep the order and spelling they came in, without hop-by-hop fields, framing fields and ``Set-Cookie``.
+    ``requested_at`` and ``received_at`` are POSIX seconds: when the request (or its last revalidation) was sent and
+    when its head arrived, which is what RFC 9111 section 4.2.3 computes the age from.
+    """
+
+    status: int = 200
+    headers: Headers = ()
+    requested_at: float = 0.0
+    received_at: float = 0.0
+
+    def get(self, name: str) -> str | None:
+        """The field's value, its lines joined by ``", "`` (RFC 9110 section 5.3); None where it is absent."""
+        wanted = name.lower()
+        lines = [value for key, value in self.headers if key.lower() == wanted]
+        return ", ".join(lines) if lines else None
+
+    @property
+    def etag(self) -> str | None:
+        """The entity tag as sent, weak prefix and quotes included."""
+        return self.get("ETag")
+
+    @property
+    def last_modified(self) -> str | None:
+        """The modification date as sent."""
+        return self.get("Last-Modified")
+
+    def with_headers(self, changes: Mapping[str, str | None]) -> Head:
+        """This head with some fields set, or removed where the value is None; others keep their place."""
+        lowered = {name.lower() for name in changes}
+        kept = [pair for pair in self.headers if pair[0].lower() not in lowered]
+        kept.extend((name, value) for name, value in changes.items() if value is not None)
+        return replace(self, headers=tuple(kept))
+
+    def to_json(self) -> str:
+        """A compact form for the index."""
+        return json.dumps([self.status, self.headers, self.requested_at, self.received_at], separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Head:
+        """Read what ``to_json`` wrote; raises ValueError for anything else."""
+        try:
+            status, headers, requested_at, received_at = json.loads(text)
+            pairs: Iterable[Any] = headers
+            fields = tuple((str(name), str(value)) for name, value in pairs)
+            return cls(int(status), fields, float(requested_at), float(received_at))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"not a stored head: {text[:80]!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One thing a client can ask a backend for.
+
+    ``key`` names it in the cache: ``<backend name>/<normalised raw path>[?query]``.  ``urls`` are where it can be had,
+    in the order to try.  ``headers`` go with the upstream request.  ``max_age`` is how long (seconds) a stored copy is
+    fresh; None means that it never changes.  ``volatile_max_age`` is used instead when the upstream's answer itself
+    shows that it changes (an HTML page, ``no-cache``); None means that the answer is not asked.  ``digest`` is what
+    the body must have, when that is known before.
+    """
+
+    key: str
+    urls: tuple[str, ...]
+    headers: Headers = ()
+    max_age: float | None = None
+    volatile_max_age: float | None = None
+    digest: Digest | None = None
+    backend: str = field(default="")
+
+    @property
+    def immutable(self) -> bool:
+        """True where a stored copy is never rechecked, whatever the upstream's headers say."""
+        return self.max_age is None and self.volatile_max_age is None

@@ -1,0 +1,323 @@
+"""Delivery: gives spans of a body, growing or complete, to one client at the client's own pace.
+
+It holds no bytes.  On a plain TCP or unix socket the kernel copies them from the file to the socket (sendfile);
+elsewhere (TLS, chunked coding, bytes that are only in memory) they are read piece by piece and written to the request,
+whose transport says when it wants more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from twisted.internet import tcp
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from vault.errors import Truncated
+
+PIECE = 128 * 1024
+SENDFILE_PIECE = 1024 * 1024
+
+Span = tuple[int, int | None]
+Part = bytes | Span
+
+
+class ClientGone(Exception):
+    """The client closed its connection, or was cut off because it took nothing for too long."""
+
+
+class Allowance(Protocol):
+    """How much a client may be sent now."""
+
+    def allowance(self, address: str, wanted: int) -> tuple[int, float]:
+        """Bytes that may go now, and where that is none, the seconds to wait."""
+        ...
+
+
+class _SendfileSocket(FileDescriptor):
+    """A second descriptor of a client's socket, which the kernel fills from a file.
+
+    The socket's own transport keeps reading from it and keeps its buffer empty meanwhile.
+    """
+
+    def __init__(self, reactor: Any, descriptor: int, delivery: Delivery) -> None:
+        super().__init__(reactor)
+        self._descriptor = os.dup(descriptor)
+        self._delivery = delivery
+        self.connected = 1
+
+    def fileno(self) -> int:
+        """The descriptor the reactor watches."""
+        return self._descriptor
+
+    def doWrite(self) -> None:
+        """The socket has room."""
+        self._delivery.pump()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor found the connection broken."""
+        self._delivery.broken()
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+        if self._descriptor >= 0:
+            self.stopWriting()
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+@implementer(IPushProducer)
+class Delivery:
+    """Sends ``parts`` (literal bytes, or spans of ``body``) as the body of ``request``.
+
+    A span's stop is None for "to the end".  ``done`` fires with nothing when all has been handed to the connection;
+    it fails with ClientGone, or with Truncated when the body turns out not to be whole.
+    """
+
+    def __init__(
+        self, request: Any, body: Any, parts: Sequence[Part], reactor: Any, stall_timeout: float,
+        limit: Allowance | None = None,
+    ) -> None:  # fmt: skip
+        self.done: Deferred[None] = Deferred()
+        self.offset = min((part[0] for part in parts if isinstance(part, tuple)), default=0)
+        self._request = request
+        self._body = body
+        self._parts = list(parts)
+        self._reactor = reactor
+        self._stall_timeout = stall_timeout
+        self._limit = limit
+        self._at = 0
+        self._stop: int | None = None
+        self._paused = False
+        self._waiting: Deferred[Any] | None = None
+        self._transport: Any = None
+        self._socket: _SendfileSocket | None = None
+        self.wants_room = False
+        self._credit = 0
+        self._later: Any = None
+        self._ended = False
+        self._pumping = False
+        self._progress = reactor.seconds()
+        self._watch: Any = None
+
+    def start(self) -> Deferred[None]:
+        """Begin; the response's head has been set up."""
+        self._body.attach(self)
+        self._watch = self._reactor.callLater(self._stall_timeout, self._look)
+        # The body's head goes out now, even if the first byte is yet to come.
+        self._request.write(b"")
+        self._request.registerProducer(self, True)
+        if not self._ended:
+            self._transport = plain_transport(self._request) if self._body.descriptor is not None else None
+            self._next_part()
+            self.pump()
+        return self.done
+
+    # -- the parts --------------------------------------------------------------------------------------------------
+
+    def _next_part(self) -> None:
+        while self._parts:
+            part = self._parts.pop(0)
+            if isinstance(part, tuple):
+                self._at, self._stop = part
+                self._sent(0)
+                return
+            self._write(part)
+        self._finish(None)
+
+    def pump(self) -> None:
+        """Send what is there, until the client has enough or the body has no more for now."""
+        if self._pumping:
+            return
+        self._pumping = True
+        self.wants_room = False
+        try:
+            while not (self._ended or self._paused or self._waiting is not None or self._later is not None):
+                stop = self._stop if self._stop is not None else (self._body.length if self._body.complete else None)
+                if stop is not None and self._at >= stop:
+                    self._next_part()
+                    continue
+                available = (self._body.size if stop is None else min(stop, self._body.size)) - self._at
+                if available <= 0:
+                    self._await(self._body.grown(self._at))
+                elif self._transport is not None and self._at < self._body.on_disk:
+                    if not self._send_file(min(available, self._body.on_disk - self._at)):
+                        break
+                else:
+                    self._read(available)
+        finally:
+            self._pumping = False
+            if self._socket is not None and not self._ended:
+                if self.wants_room:
+                    self._socket.startWriting()
+                else:
+                    self._socket.stopWriting()
+
+    def _await(self, waited: Deferred[Any]) -> None:
+        """Go on when ``waited`` fires."""
+        self._waiting = waited
+
+        def over(result: Any) -> Any:
+            self._waiting = None
+            self._progress = self._reactor.seconds()
+            return result
+
+        waited.addBoth(over)
+        waited.addCallbacks(lambda result: self.pump(), self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._finish(failure)
+
+    # -- reading and writing ----------------------------------------------------------------------------------------
+
+    def _read(self, available: int) -> None:
+        wanted = self._allowed(min(available, PIECE))
+        if not wanted:
+            return
+        found = self._body.read(self._at, wanted)
+        if isinstance(found, Deferred):
+            found.addCallback(self._took)
+            self._await(found)
+        else:
+            self._took(found)
+
+    def _took(self, data: bytes) -> None:
+        if self._ended:
+            return
+        if not data:
+            self._finish(Failure(Truncated("the stored file became shorter")))
+            return
+        self._sent(len(data))
+        self._write(data)
+        self._body.advance()
+
+    def _write(self, data: bytes) -> None:
+        self._progress = self._reactor.seconds()
+        self._request.write(data)
+
+    def _sent(self, count: int) -> None:
+        self._progress = self._reactor.seconds()
+        self._credit -= count
+        self._at += count
+        self.offset = min([self._at, *(part[0] for part in self._parts if isinstance(part, tuple))])
+
+    def _allowed(self, wanted: int) -> int:
+        """How many of ``wanted`` bytes the client may be sent now; where none, the pump is called again later."""
+        if self._limit is None:
+            return wanted
+        if self._credit <= 0:
+            self._credit, wait = self._limit.allowance(self._request.client_host, min(wanted, PIECE))
+            if self._credit <= 0:
+                self._later = self._reactor.callLater(wait, self._go_on)
+        return min(wanted, max(0, self._credit))
+
+    def _go_on(self) -> None:
+        self._later = None
+        self._progress = self._reactor.seconds()
+        self.pump()
+
+    # -- sendfile ---------------------------------------------------------------------------------------------------
+
+    def _send_file(self, available: int) -> bool:
+        """Let the kernel send from the file; False when the pump is to stop here and will be called again."""
+        if not self._flushed():
+            return False
+        if self._socket is None:
+            self._socket = _SendfileSocket(self._reactor, self._transport.fileno(), self)
+        wanted = self._allowed(min(available, SENDFILE_PIECE))
+        if not wanted:
+            return False
+        if not self._body.in_memory(self._at, wanted):
+            self._await(self._body.warm(self._at, wanted))
+            return True
+        try:
+            sent = os.sendfile(self._socket.fileno(), self._body.descriptor, self._at, wanted)
+        except BlockingIOError:
+            self.wants_room = True
+            return False
+        except OSError:
+            self.broken()
+            return False
+        if not sent:
+            self._finish(Failure(Truncated("the stored file became shorter")))
+            return False
+        self._request.sentLength += sent  # what Request.write would count
+        self._sent(sent)
+        self.wants_room = sent < available  # the next piece when the others have had their turn
+        return not self.wants_room
+
+    def _flushed(self) -> bool:
+        """True when what was written to the transport is on its way, so that the file's bytes come after it."""
+        transport = self._transport
+        if transport.dataBuffer or transport._tempDataBuffer:
+            transport.doWrite()
+        if transport.dataBuffer or transport._tempDataBuffer:
+            self._later = self._reactor.callLater(0.002, self._go_on)
+            return False
+        return True
+
+    def broken(self) -> None:
+        """The connection is broken."""
+        self._finish(Failure(ClientGone("the connection broke")))
+
+    # -- the client's pace ------------------------------------------------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """The client's socket is full."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """The client's socket has room."""
+        self._paused = False
+        self._progress = self._reactor.seconds()
+        self.pump()
+
+    def stopProducing(self) -> None:
+        """The client has gone."""
+        self._finish(Failure(ClientGone("the client closed the connection")))
+
+    def _look(self) -> None:
+        # For a client that takes nothing, not for an upstream that sends nothing.
+        self._watch = None
+        waits_for_client = self._waiting is None and self._later is None
+        idle = self._reactor.seconds() - self._progress if waits_for_client else 0.0
+        if idle >= self._stall_timeout:
+            self._finish(Failure(ClientGone(f"the client took nothing for {self._stall_timeout:g} s")))
+        else:
+            self._watch = self._reactor.callLater(max(0.01, self._stall_timeout - idle), self._look)
+
+    def _finish(self, failure: Failure | None) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        if self._socket is not None:
+            self._socket.close()
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._request.unregisterProducer()
+        self._body.detach(self)
+        if failure is None:
+            self.done.callback(None)
+        else:
+            self.done.errback(failure)
+
+
+def plain_transport(request: Any) -> Any:
+    """The transport of a response whose bytes go to a socket as they are; None for TLS and for chunked coding."""
+    transport = getattr(request.channel, "transport", None)
+    # Not by its attributes: a TLS wrapper passes on those of the socket below it.
+    if request.chunked or not isinstance(transport, tcp.Server) or getattr(transport, "TLS", False):
+        return None
+    return transport if hasattr(transport, "_tempDataBuffer") else None

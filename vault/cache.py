@@ -1,0 +1,326 @@
+"""Cache: from an artifact that is wanted to a body that can be read, and how that came about.
+
+The table ``{key: Transfer}`` is the lock: whoever asks for what is being fetched reads along.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from vault.artifact import Artifact, Digest, Headers
+from vault.errors import Missing, Offline, UpstreamError, VaultError
+from vault.feed import Feed, content_range, contradicts
+from vault.freshness import elapsed, fresh, lifetime, resume_validator, staleness
+from vault.outcome import How
+from vault.rate import Rate
+from vault.sources import Sources
+from vault.store.body import GrowingBody, StoredBody
+from vault.store.store import Store
+from vault.transfer import Outcome, State, Transfer
+
+PATIENCE = 5.0
+"""Seconds to wait for an upstream's head while there is a stored copy to give instead."""
+
+REST = 10.0
+"""Seconds for which a stored copy is served without asking, after the upstream failed to say if it is still good."""
+
+PASS_MEMORY = 60.0
+"""Seconds for which it is remembered that a body may not be stored, so that nobody waits for another's answer."""
+
+NEAR_SECONDS = 2.0
+NEAR_BYTES = 1024 * 1024
+MEMORY = 10_000
+
+
+@dataclass(slots=True)
+class Found:
+    """A body to serve.  ``fwd``, ``fwd_status``, ``detail`` and ``ttl`` are for Cache-Status (RFC 9211)."""
+
+    body: GrowingBody | StoredBody
+    how: How
+    fwd: str | None = None
+    fwd_status: int | None = None
+    collapsed: bool = False
+    stored: bool = False
+    delimited: bool = True
+    ttl: float | None = None
+    detail: str | None = None
+
+
+class Memory:
+    """What was noticed about keys, each for a while: a bounded mapping of key to (until, what)."""
+
+    def __init__(self, now: Callable[[], float], limit: int = MEMORY) -> None:
+        self._now = now
+        self._limit = limit
+        self._notes: OrderedDict[str, tuple[float, VaultError | None]] = OrderedDict()
+
+    def note(self, key: str, seconds: float, what: VaultError | None = None) -> None:
+        """Remember for ``seconds``."""
+        self._notes.pop(key, None)
+        if seconds > 0:
+            self._notes[key] = (self._now() + seconds, what)
+        if len(self._notes) > self._limit:
+            self._notes.popitem(last=False)
+
+    def forget(self, key: str) -> None:
+        """Remember no longer."""
+        self._notes.pop(key, None)
+
+    def get(self, key: str) -> tuple[float, VaultError | None] | None:
+        """What is remembered, with the seconds it has left."""
+        found = self._notes.get(key)
+        if found is None:
+            return None
+        left = found[0] - self._now()
+        if left <= 0:
+            del self._notes[key]
+            return None
+        return left, found[1]
+
+
+def contradicted(stored: StoredBody, digest: Digest | None) -> bool:
+    """True if a stored body is not the one that a digest names."""
+    return digest is not None and digest.algorithm == "sha256" and stored.sha256 != digest.value
+
+
+class Cache:
+    """One backend's view of the store.
+
+    ``transfers`` is the table of what is being fetched, one for all backends, which outlives this object when the
+    configuration is read again.  ``now`` gives POSIX seconds.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, sources: Sources, store: Store, clock: IReactorTime, now: Callable[[], float],
+        transfers: dict[str, Transfer],
+    ) -> None:  # fmt: skip
+        self.transfers = transfers
+        self._sources = sources
+        self._options = sources.options
+        self._store = store
+        self._clock = clock
+        self._now = now
+        self._missing = Memory(now)
+        self._resting = Memory(now)
+        self._passed = Memory(now)
+        self._private: set[Transfer] = set()
+        bandwidth = self._options.bandwidth
+        self._bandwidth = None if bandwidth is None else Rate(bandwidth, clock.seconds)
+
+    # -- the table --------------------------------------------------------------------------------------------------
+
+    def _begin(self, artifact: Artifact, stored: StoredBody | None = None, private: bool = False) -> Transfer:
+        transfer = Transfer(
+            artifact, self._sources, self._store, self._clock, self._bandwidth, stored, private
+        )  # fmt: skip
+        if private:
+            self._private.add(transfer)
+        else:
+            self.transfers[artifact.key] = transfer
+        return transfer
+
+    def _run(self, transfer: Transfer) -> None:
+        running = ensureDeferred(transfer.run(self._leave))
+        running.addBoth(lambda ended: self._private.discard(transfer))
+
+    def _leave(self, transfer: Transfer) -> None:
+        if self.transfers.get(transfer.artifact.key) is transfer:
+            del self.transfers[transfer.artifact.key]
+
+    def stop(self) -> None:
+        """End every transfer; what has come stays on disk to be gone on with."""
+        for transfer in [*self.transfers.values(), *self._private]:
+            transfer.stop("the vault is stopping")
+
+    # -- looking up -------------------------------------------------------------------------------------------------
+
+    async def lookup(self, artifact: Artifact, no_cache: bool = False) -> Found:
+        """The body for an artifact, from the store or being fetched; raises VaultError.
+
+        ``no_cache``: the client asks for validation (RFC 9111 section 5.2.1.4); it is done for what can change.
+        """
+        key = artifact.key
+        found = self._running(artifact)
+        if found is not None:
+            return found
+        stored = await self._store.find(key)
+        if stored is not None and contradicted(stored, artifact.digest):
+            self.log.warn("the stored {key} is not the {digest} that is wanted", key=key, digest=artifact.digest)
+            await self._store.remove(key)
+            stored = None
+        while (transfer := self.transfers.get(key)) is not None and transfer.failing:
+            await transfer.gone()  # it still holds the partial file that the next one goes on with
+        found = self._running(artifact)  # another request may have begun a fill while the store was asked
+        if found is not None:
+            return found
+        if stored is not None:
+            return await self._stored(artifact, stored, no_cache)
+        return await self._absent(artifact)
+
+    def _running(self, artifact: Artifact) -> Found | None:
+        transfer = self.transfers.get(artifact.key)
+        if transfer is None or transfer.body is None or not transfer.joinable:
+            return None
+        body = transfer.body
+        whole = body.complete or body.size == body.length
+        return Found(
+            body, How.HIT if whole else How.JOINED, fwd=None if whole else "uri-miss", collapsed=not whole,
+            stored=not whole, ttl=lifetime(body.head, artifact),
+        )  # fmt: skip
+
+    async def _stored(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> Found:
+        now = self._now()
+        ttl = lifetime(stored.head, artifact)
+        again = no_cache and ttl is not None and elapsed(stored.head, now) > 5
+        if fresh(stored.head, artifact, now) and not again:
+            return Found(stored, How.HIT, ttl=None if ttl is None else ttl - elapsed(stored.head, now))
+        if self._options.offline:
+            return Found(stored, How.STALE, detail="offline")
+        resting = self._resting.get(artifact.key)
+        if resting is not None:
+            return Found(stored, How.STALE, detail=resting[1].proxy_error if resting[1] is not None else "waiting")
+        late = staleness(stored.head, artifact, now)
+        transfer = self.transfers.get(artifact.key)
+        if late <= self._options.stale_while_revalidate and not again:
+            if transfer is None:
+                transfer = self._begin(artifact, stored)
+                transfer.head().addErrback(self._note_failure, artifact)
+                self._run(transfer)
+            return Found(stored, How.STALE, detail="refreshing")
+        waiting = (transfer or self._begin(artifact, stored)).head()
+        if transfer is None:
+            self._run(self.transfers[artifact.key])
+        try:
+            outcome = await waiting.addTimeout(PATIENCE, self._clock)
+        except DeferredTimeout:
+            self._resting.note(artifact.key, REST)
+            return Found(stored, How.STALE, detail="timeout")
+        except VaultError as error:
+            self._note(artifact, error)
+            return Found(stored, How.STALE, detail=error.proxy_error)
+        return await self._told(artifact, outcome, "stale")
+
+    def _note_failure(self, failure: object, artifact: Artifact) -> None:
+        error = getattr(failure, "value", None)
+        if isinstance(error, VaultError):
+            self._note(artifact, error)
+
+    def _note(self, artifact: Artifact, error: VaultError) -> None:
+        self._resting.note(artifact.key, max(REST, error.retry_after or 0), error)
+
+    async def _absent(self, artifact: Artifact) -> Found:
+        key = artifact.key
+        missing = self._missing.get(key)
+        if missing is not None and missing[1] is not None:
+            raise missing[1].with_traceback(None)  # raised often: its traceback would grow each time
+        if self._options.offline:
+            raise Offline("this backend is offline and has no copy of it")
+        transfer = self.transfers.get(key)
+        if self._passed.get(key) is not None or (transfer is not None and transfer.body is not None):
+            # It may not be stored; or it is being passed through since the disk failed, and its beginning is gone.
+            return await self._pass(artifact)
+        waiting = (transfer or self._begin(artifact)).head()
+        if transfer is None:
+            self._run(self.transfers[key])
+        try:
+            outcome = await waiting
+        except Missing as error:
+            self._missing.note(key, self._options.negative_ttl, error)
+            raise
+        except UpstreamError as error:
+            if error.retry_after is not None:
+                self._missing.note(key, min(error.retry_after, 3600), error)
+            raise
+        return await self._told(artifact, outcome, "uri-miss")
+
+    async def _told(self, artifact: Artifact, outcome: Outcome, fwd: str) -> Found:
+        self._missing.forget(artifact.key)
+        self._resting.forget(artifact.key)
+        if outcome.state is State.REFUSED:
+            self._passed.note(artifact.key, PASS_MEMORY)
+            if outcome.body is None:
+                return await self._pass(artifact)
+            return Found(outcome.body, How.BYPASS, fwd=fwd, fwd_status=outcome.status, delimited=outcome.delimited)
+        assert outcome.body is not None
+        ttl = lifetime(outcome.body.head, artifact)
+        if outcome.state is State.FRESHENED:
+            return Found(outcome.body, How.REVALIDATED, fwd="stale", fwd_status=304, ttl=ttl)
+        how = How.MISS if outcome.first else How.JOINED
+        return Found(
+            outcome.body, how, fwd=fwd, fwd_status=outcome.status, collapsed=not outcome.first, stored=True, ttl=ttl
+        )  # fmt: skip
+
+    async def _pass(self, artifact: Artifact) -> Found:
+        """An upstream request for one client alone, for what may not be stored."""
+        transfer = self._begin(artifact, private=True)
+        waiting = transfer.head()
+        self._run(transfer)
+        outcome = await waiting
+        assert outcome.body is not None
+        return Found(outcome.body, How.BYPASS, fwd="bypass", fwd_status=outcome.status, delimited=outcome.delimited)
+
+    # -- without a fill ---------------------------------------------------------------------------------------------
+
+    async def head(self, artifact: Artifact, no_cache: bool = False) -> Found:
+        """For a HEAD request: what is stored or being fetched, else the upstream's own answer to HEAD."""
+        key = artifact.key
+        if self._running(artifact) is None and key not in self.transfers and not self._options.offline:
+            known = self._missing.get(key)
+            if known is None and await self._store.find(key) is None and key not in self.transfers:
+                try:
+                    answer = await self._sources.ask(artifact, method="HEAD")
+                except Missing as error:
+                    self._missing.note(key, self._options.negative_ttl, error)
+                    raise
+                except UpstreamError as error:
+                    if error.status != 502:
+                        raise
+                    return await self.lookup(artifact, no_cache)  # some servers answer GET only
+                answer.discard()
+                body = self._store.pass_through(key, answer.head, answer.length).body
+                return Found(body, How.MISS, fwd="method", fwd_status=answer.status)
+        return await self.lookup(artifact, no_cache)
+
+    def near(self, artifact: Artifact, body: GrowingBody | StoredBody, offset: int) -> bool:
+        """True if a growing body will soon have the byte at ``offset``."""
+        if body.complete:
+            return True
+        transfer = self.transfers.get(artifact.key)
+        rate = transfer.feed.rate if transfer is not None and transfer.feed is not None else 0.0
+        return offset - body.size <= max(NEAR_BYTES, rate * NEAR_SECONDS)
+
+    async def fetch_range(self, artifact: Artifact, known: GrowingBody, start: int, stop: int) -> GrowingBody | None:
+        """The bytes from ``start`` to ``stop`` of a body that is still far from them, straight from the upstream.
+
+        None where the upstream does not give them, or not certainly of the same representation.
+        """
+        validator = resume_validator(known.head)
+        if validator is None or known.length is None:
+            return None
+        headers: Headers = (("Range", f"bytes={start}-{stop - 1}"), ("If-Range", validator))
+        try:
+            answer = await self._sources.ask(artifact, headers, accept=(206,), patient=False)
+        except UpstreamError as error:
+            self.log.info("{key}: no range from upstream: {error}", key=artifact.key, error=str(error))
+            return None
+        found = content_range(answer.head)
+        elsewhere = answer.asked != artifact.urls[0]
+        if found != (start, stop, known.length) or contradicts(known.head, answer.head, elsewhere):
+            answer.abort()
+            return None
+        writer = self._store.pass_through(artifact.key, known.head, known.length, floor=start)
+        feed = Feed(artifact, self._sources, writer, answer, stop, self._clock, self._bandwidth)
+        writer.body.deserted = lambda: feed.stop("nobody reads it any more")
+        running: Deferred[None] = ensureDeferred(feed.run())
+        running.addCallbacks(lambda done: None, lambda failure: writer.fail(failure.value))
+        return writer.body

@@ -1,0 +1,316 @@
+"""A YAML file to one frozen Config, or to every mistake in it, each with file, line and key."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.resources
+import ipaddress
+import pkgutil
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.endpoints import serverFromString
+
+from vault import backends
+from vault.errors import ConfigError
+from vault.interfaces import IBackend
+from vault.options import (
+    PLACEHOLDER_PREFIX,
+    Document,
+    Network,
+    Options,
+    Problems,
+    Section,
+    UpstreamOptions,
+    byte_size,
+    directory,
+    mode,
+    network,
+    rate,
+    timeout,
+)
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LOG_FORMATS = ("text", "json")
+ALIASES = {"dockerhub": "oci"}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+ENDPOINTS = {
+    "tcp": "tcp:8080:interface=0.0.0.0",
+    "tcp6": "tcp6:8080",
+    "ssl": "ssl:8443:privateKey=KEY.pem:certKey=CERTIFICATE.pem",
+    "tls": "tls:DIRECTORY:8443",
+    "unix": "unix:/run/artifact-vault.sock:mode=660",
+    "systemd": "systemd:domain=INET:index=0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MinFree:
+    """How much of the disk stays free: ``percent`` of it or ``size`` bytes, the other being 0."""
+
+    percent: float = 0.0
+    size: int = 0
+
+    def bytes(self, total: int) -> int:
+        """The bytes to keep free on a disk of ``total`` bytes."""
+        return self.size or int(total * self.percent / 100)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheOptions:
+    """The bounds of the cache on disk: bytes, and permission bits of what is made there."""
+
+    max_size: int
+    min_free: MinFree
+    dir_mode: int
+    file_mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What clients may take: rates for each address (None: any), connections in all, timeouts in seconds."""
+
+    requests_per_second: float | None
+    bytes_per_second: int | None
+    max_clients: int
+    header_timeout: float
+    idle_timeout: float
+    stall_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class BackendConfig:
+    """One backend, ready to use; ``type`` is as configured, aliases resolved."""
+
+    type: str
+    name: str
+    prefix: str
+    upstream: UpstreamOptions
+    backend: IBackend
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole configuration.  ``file`` is its name for people; ``access_allow`` is empty where everyone may ask."""
+
+    file: str
+    http_host: str
+    http_port: int
+    listen: tuple[str, ...]
+    cache_dir: Path
+    log_level: str
+    log_format: str
+    shutdown_timeout: float
+    offline: bool
+    cache: CacheOptions
+    limits: Limits
+    access_allow: tuple[Network, ...]
+    backends: tuple[BackendConfig, ...]
+
+
+def load(path: str | Path, environ: Mapping[str, str]) -> Config:
+    """The configuration in a file; raises ConfigError with every mistake in it."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}; give a readable YAML file"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: is not UTF-8 text; give a YAML file in UTF-8"]) from error
+    return load_text(text, str(path), environ)
+
+
+def built_in(environ: Mapping[str, str]) -> Config:
+    """The sample configuration that comes with the package."""
+    text = importlib.resources.files("vault").joinpath("config-sample.yml").read_text("utf-8")
+    return load_text(text, "config-sample.yml", environ)
+
+
+def load_text(text: str, name: str, environ: Mapping[str, str]) -> Config:
+    """The configuration in ``text``, called ``name`` in messages; raises ConfigError with every mistake in it."""
+    problems = Problems(name)
+    root = Section(Document(environ, problems).read(text), "", problems)
+    offline = root.flag("offline")
+    config = Config(
+        file=name,
+        http_host=root.parsed("http_host", _host, "localhost"),
+        http_port=root.integer("http_port", 8080, maximum=65535),
+        listen=root.parsed_items("listen", lambda text: _endpoint(text, environ)),
+        cache_dir=root.parsed("cache_dir", directory, Path("/tmp/artifact_vault_cache")),  # noqa: S108 - the contract
+        log_level=root.parsed("log_level", lambda text: _choice(text.upper(), LOG_LEVELS), "INFO"),
+        log_format=root.parsed("log_format", lambda text: _choice(text, LOG_FORMATS), "text"),
+        shutdown_timeout=root.seconds("shutdown_timeout", 30.0),
+        offline=offline,
+        cache=_cache(root.section("cache")),
+        limits=_limits(root, root.section("limits")),
+        access_allow=root.section("access").parsed_items("allow", network),
+        backends=_backends(root, offline, problems),
+    )
+    root.close()
+    problems.raise_any()
+    return config
+
+
+def _cache(section: Section) -> CacheOptions:
+    return CacheOptions(
+        max_size=section.parsed("max_size", byte_size, 50 * 1024**3),
+        min_free=section.parsed("min_free", _min_free, MinFree(percent=5.0)),
+        dir_mode=section.parsed("dir_mode", mode(0o700), 0o750),
+        file_mode=section.parsed("file_mode", mode(0o600), 0o640),
+    )
+
+
+def _limits(root: Section, section: Section) -> Limits:
+    if root.given("max_clients") and section.given("max_clients"):
+        section.problem("max_clients", "is given here and as max_clients at the top; give it once")
+    outer = root.integer("max_clients", 1000, minimum=1)
+    return Limits(
+        requests_per_second=section.parsed("requests_per_second", rate, None),
+        bytes_per_second=section.parsed("bytes_per_second", byte_size, None),
+        max_clients=section.integer("max_clients", outer, minimum=1),
+        header_timeout=section.parsed("header_timeout", timeout, 30.0),
+        idle_timeout=section.parsed("idle_timeout", timeout, 60.0),
+        stall_timeout=section.parsed("stall_timeout", timeout, 60.0),
+    )
+
+
+def _backends(root: Section, offline: bool, problems: Problems) -> tuple[BackendConfig, ...]:
+    items = root.items("backends")
+    if root.usable and not items and (not root.given("backends") or root.setting("backends").value == []):
+        root.problem("backends", "names no backend; give a list with at least one, each with type and config")
+    taken: dict[str, str] = {}
+    found = [_backend(Section(item, path, problems), offline, problems, taken) for item, path in items]
+    return tuple(backend for backend in found if backend is not None)
+
+
+def _backend(section: Section, offline: bool, problems: Problems, taken: dict[str, str]) -> BackendConfig | None:
+    """One backend, None where it cannot be made; ``taken`` has the prefixes and names of those before."""
+    options = Options(section.setting("config"), section.at("config"), problems, offline)
+    options.name = _backend_name(section, options, taken)
+    section.require("type", f"one of {', '.join(_types())}")
+    kind = section.text("type")
+    make = None if kind is None else _maker(section, kind)
+    section.close()
+    if kind is None or make is None:
+        return None
+    try:
+        backend = make(options.name, options)
+    except ConfigError as error:
+        problems.include(error)
+        return None
+    options.close()
+    return BackendConfig(ALIASES.get(kind, kind), options.name, options.prefix, options.upstream, backend)
+
+
+def _backend_name(section: Section, options: Options, taken: dict[str, str]) -> str:
+    prefix_known = options.prefix != PLACEHOLDER_PREFIX
+    first = taken.setdefault(options.prefix, section.path)
+    if prefix_known and first != section.path:
+        options.problem("prefix", f"is the prefix of {first} too; give each backend its own")
+        prefix_known = False
+    name = section.parsed("name", _name, None)
+    if name is None and prefix_known and not section.given("name"):
+        name = options.prefix.strip("/").replace("/", "-")
+        if not NAME.fullmatch(name):
+            section.problem("name", "is missing and the prefix does not make one; give letters, digits, . _ or -")
+            name = None
+    # Prefixes begin with a slash and names do not, so that one table holds both.
+    if name is not None and (first := taken.setdefault(name, section.path)) != section.path:
+        section.problem("name", f"is the name of {first} too; give each backend its own")
+    return name or "wrong"
+
+
+def _types() -> list[str]:
+    """The values of ``type`` that need no dot: the modules there are, and the aliases of those."""
+    modules = sorted(module.name for module in pkgutil.iter_modules(backends.__path__) if module.name[0] != "_")
+    return modules + [alias for alias, name in ALIASES.items() if name in modules]
+
+
+def _maker(section: Section, kind: str) -> Callable[[str, Options], IBackend] | None:
+    known = _types()
+    if kind in known:
+        name = f"{backends.__name__}.{ALIASES.get(kind, kind)}"
+    elif re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", kind):
+        name = kind
+    else:
+        near = difflib.get_close_matches(kind, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(known)} or a module's dotted name"
+        section.problem("type", f"is not a known type; {hint}")
+        return None
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # whatever somebody else's module raises while it is imported
+        section.problem("type", f"{name} cannot be imported ({type(error).__name__}: {error}); give a module that can")
+        return None
+    make: Callable[[str, Options], IBackend] | None = getattr(module, "make_backend", None)
+    if make is None:
+        section.problem("type", f"{name} has no make_backend(name, options); give a backend's module")
+    return make
+
+
+# Parsers of one value, as those in ``vault.options``.
+
+
+def _choice(text: str, choices: tuple[str, ...]) -> str:
+    if text not in choices:
+        raise ValueError(f"is not allowed; give one of {', '.join(choices)}")
+    return text
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise ValueError("is not a name; give letters, digits, . _ or -, the first a letter or digit")
+    return text
+
+
+def _host(text: str) -> str:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?", text):
+            raise ValueError("is not a host; give a name or address alone, such as localhost, 0.0.0.0 or ::") from None
+    return text
+
+
+def _min_free(text: str) -> MinFree:
+    if (match := re.fullmatch(r"([0-9]{1,2}(?:\.[0-9]+)?)\s*%", text)) is not None:
+        return MinFree(percent=float(match[1]))
+    try:
+        return MinFree(size=0 if text == "0" else byte_size(text))
+    except ValueError:
+        raise ValueError("is neither a percentage below 100 nor a size; give one such as 5% or 10GiB") from None
+
+
+def _endpoint(text: str, environ: Mapping[str, str]) -> str:
+    """A Twisted server endpoint description; key files are read, nothing is bound."""
+    kind, *arguments = re.split(r"(?<!\\):", text)
+    named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    listed = [argument for argument in arguments if "=" not in argument]
+    if kind not in ENDPOINTS:
+        raise ValueError(f"is not an endpoint; give one of {', '.join(ENDPOINTS)}, such as {ENDPOINTS['tcp']}")
+    example = ENDPOINTS[kind]
+    path = (named.get("path") or named.get("address") or "".join(listed[:1])).replace("\\:", ":")
+    port = named.get("port") or "".join((listed[1:2] or ["443"]) if kind == "tls" else listed[:1])
+    if kind not in ("unix", "systemd") and (not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535):
+        raise ValueError(f"has no port from 0 to 65535; give one, such as {example}")
+    if kind == "tls" and not (path and Path(path).is_dir()):
+        raise ValueError(f"names no directory of PEM files; give one such as {example}")
+    if kind == "unix" and not path:
+        raise ValueError(f"names no socket; give one such as {example}")
+    if kind == "systemd" and not environ.get("LISTEN_FDS"):
+        # Outside systemd there is no socket to look up; what can be checked is the form.
+        if not re.fullmatch(r"INET6?|UNIX", named.get("domain", "")) or ("index" in named) == ("name" in named):
+            raise ValueError(f"is not an endpoint; give one such as {example}, or with name=NAME")
+        return text
+    parse: Callable[[Any, str], object] = serverFromString
+    try:
+        parse(object(), text)  # the reactor is only kept, and used when something listens
+    except OSError as error:
+        raise ValueError(f"needs {error.filename} ({error.strerror}); give files that can be read") from None
+    except Exception as error:  # the parsers and OpenSSL raise anything
+        wrong = "names files that are no PEM certificate and key" if kind == "ssl" else f"is refused ({error})"
+        raise ValueError(f"{wrong}; give one such as {example}") from None
+    return text

@@ -1,0 +1,295 @@
+"""Connections to upstreams: straight or through a proxy, in plain text or TLS, and only to addresses that are allowed.
+
+A host named in a backend's configuration may be anywhere.  A host that only a redirect named must not be this machine
+or this link (loopback, link-local), unless the backend itself lives there: else an upstream could make the vault read
+services that only the vault can reach, such as a cloud's metadata service.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from weakref import WeakValueDictionary
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostnameResolver,
+    IHostResolution,
+    IProtocol,
+    IProtocolFactory,
+    IReactorPluggableNameResolver,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import trustRootFromCertificates
+from twisted.python.failure import Failure
+from twisted.web.client import URI, BrowserLikePolicyForHTTPS
+from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
+from zope.interface import directlyProvides, implementer
+
+RECEIVE_SIZE = 256 * 1024
+"""Bytes taken from a socket at a time: four times Twisted's default, because each time costs a pass through Python."""
+
+MAX_TUNNEL_HEAD = 16 * 1024
+
+
+def kind_of(address: str) -> str | None:
+    """``"loopback"``, ``"link-local"`` or ``"unusable"`` for an address of that kind; None for any other."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = getattr(found, "ipv4_mapped", None)
+    found = mapped if mapped is not None else found
+    if found.is_loopback:
+        return "loopback"
+    if found.is_link_local:
+        return "link-local"
+    return "unusable" if found.is_unspecified or found.is_multicast else None
+
+
+class TunnelRefused(Exception):
+    """The proxy did not open the tunnel it was asked for."""
+
+
+class _Tunnel(Protocol):
+    """Asks a proxy for a tunnel (RFC 9110 section 9.3.6), then hands the connection to the real protocol."""
+
+    def __init__(self, request: bytes, factory: IProtocolFactory, ready: Deferred[IProtocol]) -> None:
+        self._request = request
+        self._factory = factory
+        self._ready: Deferred[IProtocol] | None = ready
+        self._head = b""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(self._request)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._head += data
+        head, end, rest = self._head.partition(b"\r\n\r\n")
+        if not end:
+            if len(self._head) > MAX_TUNNEL_HEAD:
+                self._refuse("its answer has no end")
+            return
+        status = head.split(b"\r\n")[0].decode("latin-1")
+        if status.split(" ")[1:2] != ["200"]:
+            self._refuse(f"it answered {status!r}")
+            return
+        transport: Any = self.transport
+        protocol = self._factory.buildProtocol(transport.getPeer())
+        ready, self._ready = self._ready, None
+        if protocol is None or ready is None:
+            transport.abortConnection()
+            return
+        transport.protocol = protocol  # what startTLS and the endpoints' own wrappers do
+        protocol.makeConnection(transport)
+        ready.callback(protocol)
+        if rest:
+            protocol.dataReceived(rest)
+
+    def abandon(self) -> None:
+        """Nobody waits for the tunnel any more."""
+        self._ready = None
+        transport: Any = self.transport
+        if transport is not None:
+            transport.abortConnection()
+
+    def _refuse(self, why: str) -> None:
+        ready, self._ready = self._ready, None
+        transport: Any = self.transport
+        transport.abortConnection()
+        if ready is not None:
+            ready.errback(TunnelRefused(f"the proxy refused the tunnel: {why}"))
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready.errback(TunnelRefused("the proxy closed the connection instead of opening a tunnel"))
+
+
+@implementer(IStreamClientEndpoint)
+class TunnelEndpoint:
+    """Connects to ``authority`` through an HTTP proxy's CONNECT; ``credentials`` is a Proxy-Authorization value."""
+
+    def __init__(self, proxy: IStreamClientEndpoint, authority: str, credentials: str | None) -> None:
+        self._proxy = proxy
+        lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+        if credentials is not None:
+            lines.append(f"Proxy-Authorization: {credentials}")
+        self._request = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Fires with the protocol once the tunnel is open; fails with TunnelRefused."""
+        tunnels: list[_Tunnel] = []
+
+        def cancel(cancelled: Deferred[IProtocol]) -> None:
+            connecting.cancel()
+            for tunnel in tunnels:
+                tunnel.abandon()
+
+        def make() -> _Tunnel:
+            tunnels.append(_Tunnel(self._request, protocolFactory, ready))
+            return tunnels[0]
+
+        ready: Deferred[IProtocol] = Deferred(cancel)
+        connecting = self._proxy.connect(Factory.forProtocol(make))
+        connecting.addErrback(lambda failure: ready.errback(failure) if not ready.called else None)
+        return ready
+
+
+@implementer(IHostnameResolver)
+class _AllowedOnly:
+    """A resolver that passes over addresses of forbidden kinds, and says so to ``refused``."""
+
+    def __init__(self, inner: Any, forbidden: Callable[[str], bool], refused: Callable[[str], None]) -> None:
+        self._inner = inner
+        self._forbidden = forbidden
+        self._refused = refused
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[IAddress]] | None = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        """Resolve, and let only allowed addresses through."""
+        outer, forbidden, refused = resolutionReceiver, self._forbidden, self._refused
+
+        @implementer(IResolutionReceiver)
+        class Receiver:
+            def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+                outer.resolutionBegan(resolutionInProgress)
+
+            def addressResolved(self, address: IAddress) -> None:
+                if forbidden(getattr(address, "host", "")):
+                    refused(hostName)
+                else:
+                    outer.addressResolved(address)
+
+            def resolutionComplete(self) -> None:
+                outer.resolutionComplete()
+
+        found: IHostResolution = self._inner.resolveHostName(
+            Receiver(), hostName, portNumber, addressTypes, transportSemantics
+        )
+        return found
+
+
+class _ReactorView:
+    """The reactor with another name resolver, for HostnameEndpoint, which takes its resolver from the reactor."""
+
+    def __init__(self, reactor: Any, resolver: IHostnameResolver) -> None:
+        self._reactor = reactor
+        self.nameResolver = resolver
+        directlyProvides(self, IReactorPluggableNameResolver)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+
+@implementer(IStreamClientEndpoint)
+class _Noted:
+    """An endpoint whose connections are noted once they stand."""
+
+    def __init__(self, inner: IStreamClientEndpoint, note: Callable[[Any], None]) -> None:
+        self._inner = inner
+        self._note = note
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect, note the connection, and fire with the protocol."""
+
+        def connected(protocol: IProtocol) -> IProtocol:
+            self._note(protocol)
+            return protocol
+
+        return self._inner.connect(protocolFactory).addCallback(connected)
+
+
+@implementer(IAgentEndpointFactory)
+class Endpoints:
+    """Endpoints for one backend's agent.  ``hosts`` are the host names its configuration names."""
+
+    def __init__(
+        self, reactor: Any, hosts: frozenset[str], connect_timeout: float, proxy: str | None, ca_file: Path | None
+    ) -> None:
+        self._reactor = reactor
+        self._hosts = hosts
+        self._timeout = connect_timeout
+        self._proxy = urlsplit(proxy) if proxy else None
+        self._policy = tls_policy(ca_file)
+        self._lives_on = {kind for host in hosts if (kind := kind_of(host)) is not None}
+        self._refused: set[str] = set()
+        # The client protocol of each transport, by the transport's identity: Response does not tell its framing.
+        self.protocols: WeakValueDictionary[int, Any] = WeakValueDictionary()
+
+    @property
+    def proxy_credentials(self) -> str | None:
+        """The Proxy-Authorization value for the configured proxy."""
+        if self._proxy is None or self._proxy.username is None:
+            return None
+        pair = f"{unquote(self._proxy.username)}:{unquote(self._proxy.password or '')}"
+        return "Basic " + base64.b64encode(pair.encode()).decode("ascii")
+
+    def proxy_endpoint(self) -> IStreamClientEndpoint:
+        """The proxy's own address."""
+        assert self._proxy is not None
+        host, port = self._proxy.hostname or "", self._proxy.port or 80
+        return _Noted(HostnameEndpoint(self._reactor, host.encode(), port, timeout=self._timeout), self._note)
+
+    def forbidden(self, address: str) -> bool:
+        """True for an address that only a redirect named and that the vault must not contact."""
+        kind = kind_of(address)
+        return kind is not None and kind not in self._lives_on
+
+    def refused(self, host: str) -> bool:
+        """True, once, when the last look-up of ``host`` found only forbidden addresses."""
+        found = host in self._refused
+        self._refused.discard(host)
+        return found
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """The way to the host of a URI."""
+        host = uri.host.decode("ascii")
+        if self._proxy is not None:
+            authority = f"[{host}]:{uri.port}" if ":" in host else f"{host}:{uri.port}"
+            inner: IStreamClientEndpoint = TunnelEndpoint(self.proxy_endpoint(), authority, self.proxy_credentials)
+        else:
+            reactor = self._reactor
+            if host not in self._hosts:
+                reactor = _ReactorView(reactor, _AllowedOnly(reactor.nameResolver, self.forbidden, self._refused.add))
+            inner = HostnameEndpoint(reactor, uri.host, uri.port, timeout=self._timeout)
+        if uri.scheme == b"https":
+            inner = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), inner)
+        return _Noted(inner, lambda protocol: self._note(protocol, host))
+
+    def _note(self, protocol: Any, host: str | None = None) -> None:
+        transport = protocol.transport
+        self.protocols[id(transport)] = protocol
+        if isinstance(getattr(transport, "bufferSize", None), int):
+            transport.bufferSize = RECEIVE_SIZE
+        if host in self._hosts and self._proxy is None:
+            kind = kind_of(getattr(transport.getPeer(), "host", ""))
+            if kind is not None:
+                self._lives_on.add(kind)
+
+
+def tls_policy(ca_file: Path | None) -> IPolicyForHTTPS:
+    """How certificates are verified: against the system's authorities, or only those in ``ca_file`` (PEM)."""
+    if ca_file is None:
+        return BrowserLikePolicyForHTTPS()
+    from twisted.internet.ssl import Certificate
+
+    end = b"-----END CERTIFICATE-----"
+    pieces = ca_file.read_bytes().split(end)[:-1]
+    authorities = [Certificate.loadPEM(piece[piece.index(b"-----BEGIN") :] + end) for piece in pieces]
+    return BrowserLikePolicyForHTTPS(trustRoot=trustRootFromCertificates(authorities))

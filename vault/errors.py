@@ -1,0 +1,133 @@
+"""What can go wrong, each error with the HTTP status and the RFC 9209 error type a client is told.
+
+The docstring of a class is the sentence its readers are told about the kind of failure; the message says what happened
+this time.  Library exceptions are turned into these at the edge where they arise (``vault.upstream``, ``vault.store``).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class VaultError(Exception):
+    """Something the vault can explain to a person.
+
+    ``status`` is the HTTP status a client gets, ``proxy_error`` the error type of RFC 9209 section 2.3, and
+    ``retry_after`` (seconds, at most 60) goes into ``Retry-After`` when the failure may pass.
+    """
+
+    status: ClassVar[int] = 500
+    proxy_error: ClassVar[str] = "proxy_internal_error"
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ConfigError(VaultError):
+    """The configuration is wrong: ``problems`` has one readable line for each mistake."""
+
+    proxy_error = "proxy_configuration_error"
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class BadRequest(VaultError):
+    """The request cannot be understood or is refused for safety."""
+
+    status = 400
+    proxy_error = "http_request_error"
+
+
+class UpstreamError(VaultError):
+    """The upstream did not give what was asked for."""
+
+    status = 502
+    proxy_error = "http_protocol_error"
+
+
+class BrokenAnswer(UpstreamError):
+    """The upstream answered with something that cannot be right."""
+
+
+class Refused(UpstreamError):
+    """The upstream refuses the vault itself (401 or 403): its credentials or rights are wrong, not the client's."""
+
+    proxy_error = "http_request_denied"
+
+
+class Missing(UpstreamError):
+    """The upstream says that there is no such thing (404 or 410)."""
+
+    status = 404
+    proxy_error = "destination_not_found"
+
+    def __init__(self, message: str, upstream_status: int = 404) -> None:
+        super().__init__(message)
+        self.upstream_status = upstream_status
+
+
+class Unavailable(UpstreamError):
+    """The upstream cannot be reached or cannot answer now; it may pass."""
+
+    status = 503
+    proxy_error = "destination_unavailable"
+
+
+class ConnectionRefused(Unavailable):
+    """No connection to the upstream could be made."""
+
+    proxy_error = "connection_refused"
+
+
+class NameNotFound(Unavailable):
+    """The upstream's host name could not be resolved."""
+
+    proxy_error = "dns_error"
+
+
+class Timeout(Unavailable):
+    """The upstream did not answer in time."""
+
+    proxy_error = "connection_timeout"
+
+
+class TLSFailed(UpstreamError):
+    """The upstream's certificate or TLS handshake is not acceptable."""
+
+    proxy_error = "tls_certificate_error"
+
+
+class ForbiddenTarget(UpstreamError):
+    """A redirect led to an address that the vault must not contact."""
+
+    proxy_error = "destination_ip_prohibited"
+
+
+class Offline(Unavailable):
+    """The vault is told not to ask upstream, and has nothing stored."""
+
+    proxy_error = "destination_unavailable"
+
+
+class Truncated(UpstreamError):
+    """A body ended before its end, or turned out to be wrong: what was handed out of it is not whole."""
+
+    proxy_error = "http_response_incomplete"
+
+
+class DigestMismatch(Truncated):
+    """The body is complete but is not the one its digest names."""
+
+
+class StoreError(VaultError):
+    """The cache directory cannot be used."""
+
+    status = 503
+    proxy_error = "proxy_internal_error"
+
+
+class StoreFull(StoreError):
+    """There is no room on the cache's disk."""

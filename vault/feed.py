@@ -1,0 +1,258 @@
+"""Feed: moves one upstream body into a writer, to its end, going on where a broken transfer stopped.
+
+It goes on with a range request for the rest, at the same URL first and then at the next, and only where the new answer
+is shown to be of the same representation: by a strong validator, or by a digest that is checked at the end.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from vault.artifact import Artifact, Head, Headers
+from vault.errors import BrokenAnswer, Missing, Truncated, UpstreamError
+from vault.freshness import resume_validator, same_representation, same_tag
+from vault.rate import Rate
+from vault.sources import Sources, plain
+from vault.store.writer import FillWriter
+from vault.upstream import Answer
+
+PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+
+
+class Changed(Truncated):
+    """The upstream's copy is no longer the one that the transfer began with."""
+
+
+def content_range(head: Head) -> tuple[int, int, int | None] | None:
+    """First byte, stop and total length of a 206 (RFC 9110 section 14.4); None where it does not say."""
+    match = _CONTENT_RANGE.fullmatch((head.get("Content-Range") or "").strip())
+    if match is None:
+        return None
+    first, last, total = match.groups()
+    return int(first), int(last) + 1, None if total == "*" else int(total)
+
+
+def contradicts(known: Head, answer: Head, elsewhere: bool) -> bool:
+    """True if an answer's validators show that it is of another representation than ``known``.
+
+    Mirrors of one file give it tags of their own but the same date: ``elsewhere``, equal dates outweigh unequal tags.
+    """
+    if elsewhere and known.last_modified is not None:
+        return known.last_modified != answer.last_modified
+    if known.etag is not None and answer.etag is not None:
+        return not same_tag(known.etag, answer.etag)
+    return known.last_modified is not None and answer.last_modified is not None
+
+
+@implementer(IPushProducer)
+class Feed:
+    """One body on its way: ``answer`` goes into ``writer`` until byte ``end`` (None: until the upstream says so)."""
+
+    log = Logger()
+
+    def __init__(
+        self, artifact: Artifact, sources: Sources, writer: FillWriter, answer: Answer, end: int | None,
+        clock: IReactorTime, bandwidth: Rate | None = None,
+    ) -> None:  # fmt: skip
+        self.artifact = artifact
+        self.writer = writer
+        self.started_at = clock.seconds()
+        self.start = writer.received
+        self._head = replace(writer.body.head)
+        self._sources = sources
+        self._answer = answer
+        self._end = end
+        self._clock = clock
+        self._bandwidth = bandwidth
+        self._skip = 0
+        self._held: set[str] = set()
+        self._stopped: Truncated | None = None
+        self._sleeping: Deferred[None] | None = None
+        self._origin = answer.asked
+        self._url = artifact.urls.index(answer.asked) if answer.asked in artifact.urls else 0
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second since the feed began."""
+        return (self.writer.received - self.start) / max(0.001, self._clock.seconds() - self.started_at)
+
+    @property
+    def url(self) -> str:
+        """Where the body comes from now, without a query."""
+        return plain(self._answer.url)
+
+    @property
+    def resumable(self) -> bool:
+        """True if a later request could go on with what has come."""
+        return resume_validator(self._head) is not None or self.artifact.digest is not None
+
+    async def run(self) -> None:
+        """Move the body; raises Truncated (also Changed) where its end cannot be had."""
+        failures = 0
+        while True:
+            before = self.writer.received
+            error = await self._move()
+            if self._stopped is not None:
+                raise self._stopped
+            if error is None and self._whole():
+                return
+            if error is None:
+                error = BrokenAnswer(f"{self._answer.host} ended the body early")
+            if self.writer.received > before:
+                failures = 0
+            elif failures:
+                self._url += 1
+            answer: Answer | None = None
+            while answer is None:
+                if not self.resumable or failures >= max(self._sources.options.retries, 1):
+                    raise Truncated(f"{error}; given up after {self.writer.received} bytes") from error
+                self.log.info(
+                    "{key} broke off after {size} bytes ({error}); going on",
+                    key=self.artifact.key,
+                    size=self.writer.received,
+                    error=str(error),
+                )
+                await self._pause(PAUSES[min(failures, len(PAUSES) - 1)])
+                failures += 1
+                try:
+                    answer = await self._ask_rest()
+                except Truncated:
+                    raise
+                except UpstreamError as failed:
+                    error = failed
+                    self._url += 1
+                if self._stopped is not None:
+                    if answer is not None:
+                        answer.abort()
+                    raise self._stopped
+            self._answer = answer
+
+    def stop(self, reason: str) -> None:
+        """End the transfer here; ``run`` raises Truncated."""
+        if self._stopped is None:
+            self._stopped = Truncated(reason)
+            self._answer.end(UpstreamError(reason))
+            if self._sleeping is not None:
+                self._sleeping.cancel()
+
+    def _whole(self) -> bool:
+        if self._end is not None:
+            return self.writer.received == self._end
+        return self._answer.length is None or self._skip == 0
+
+    async def _pause(self, seconds: float) -> None:
+        if self._stopped is not None:
+            raise self._stopped
+        self._sleeping = self._sources.sleep(seconds)
+        try:
+            await self._sleeping
+        except CancelledError:
+            assert self._stopped is not None
+            raise self._stopped from None
+        finally:
+            self._sleeping = None
+
+    async def _move(self) -> UpstreamError | None:
+        ended: Deferred[UpstreamError | None] = Deferred()
+        self._held.clear()
+        self.writer.registerProducer(self, True)
+        self._answer.deliver(self._take, ended.callback)
+        if "writer" in self._held:
+            self._answer.pauseProducing()
+        error = await ended
+        self.writer.unregisterProducer()
+        return error
+
+    def _take(self, data: bytes) -> None:
+        if self._skip:
+            dropped = min(self._skip, len(data))
+            self._skip -= dropped
+            data = data[dropped:]
+        if self._end is not None and self.writer.received + len(data) > self._end:
+            self._answer.end(BrokenAnswer(f"{self._answer.host} sent more than it announced"))
+            return
+        if data:
+            self.writer.write(data)
+        if self._bandwidth is not None:
+            wait = self._bandwidth.spend(len(data))
+            if wait > 0:
+                self._hold("rate")
+                self._clock.callLater(wait, self._let_go, "rate")
+
+    # Two may hold the upstream back, the writer and the bandwidth: it goes on when neither does.
+
+    def _hold(self, who: str) -> None:
+        if not self._held:
+            self._answer.pauseProducing()
+        self._held.add(who)
+
+    def _let_go(self, who: str) -> None:
+        if who in self._held:
+            self._held.discard(who)
+            if not self._held:
+                self._answer.resumeProducing()
+
+    def pauseProducing(self) -> None:
+        """The writer has enough for now."""
+        self._hold("writer")
+
+    def resumeProducing(self) -> None:
+        """The writer takes more."""
+        self._let_go("writer")
+
+    def stopProducing(self) -> None:
+        """The writer wants no more."""
+        self.stop("the body is not wanted any more")
+
+    async def _ask_rest(self) -> Answer:
+        """An answer that goes on where the writer is; raises Changed or Truncated where there can be none."""
+        offset = self.writer.received
+        url = self.artifact.urls[self._url % len(self.artifact.urls)]
+        last = "" if self._end is None or self._end == self.writer.body.length else str(self._end - 1)
+        headers: Headers = (("Range", f"bytes={offset}-{last}"),)
+        elsewhere = url != self._origin
+        validator = resume_validator(self._head)
+        if elsewhere and self._head.last_modified is not None:
+            validator = self._head.last_modified
+        if validator is not None:
+            headers += (("If-Range", validator),)
+        try:
+            answer = await self._sources.ask_at(url, self.artifact, headers, accept=(200, 203, 206, 416))
+        except Missing as error:
+            if len(self.artifact.urls) == 1:
+                raise Changed(f"{plain(url)} is no longer there") from error
+            raise
+        self._skip = 0
+        if answer.status == 206 and not contradicts(self._head, answer.head, elsewhere):
+            found = content_range(answer.head)
+            length = self.writer.body.length
+            if found is not None and found[0] == offset and (length is None or found[2] in (None, length)):
+                return answer
+        elif (
+            answer.status in (200, 203)
+            and self._same(answer.head, elsewhere)
+            and (answer.length is None or self.writer.body.length in (None, answer.length))
+        ):
+            # It does not know ranges: what is there already is read once more and dropped.
+            self._skip = offset
+            return answer
+        answer.abort()
+        if answer.status == 416:
+            raise Changed(f"{answer.host} announced more bytes than it has")
+        if elsewhere:
+            raise BrokenAnswer(f"{answer.host} has another version")
+        raise Changed(f"the copy at {answer.host} changed during the transfer")
+
+    def _same(self, found: Head, elsewhere: bool) -> bool:
+        if self.artifact.digest is not None:
+            return True
+        if elsewhere and self._head.last_modified is not None:
+            return self._head.last_modified == found.last_modified
+        return same_representation(self._head, found)

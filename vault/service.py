@@ -1,0 +1,215 @@
+"""VaultService: the running vault.  It builds the parts from the configuration, starts, reloads and stops them."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.task import LoopingCall
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+
+from vault.cache import Cache
+from vault.config import BackendConfig, Config
+from vault.errors import ConfigError, StoreError
+from vault.listeners import Listener, ListenFailed, listen
+from vault.logs import LineObserver, observer
+from vault.sources import Sources
+from vault.store.disk import ThreadedDisk
+from vault.store.recovery import rebuild
+from vault.store.store import Store
+from vault.transfer import Transfer
+from vault.upstream import Upstream
+from vault.web.accesslog import AccessLog
+from vault.web.resource import ArtifactResource
+from vault.web.root import RootResource
+from vault.web.site import VaultSite
+
+CHECKPOINT = 5.0
+"""Seconds between two looks at what running fills have not yet synced, and at the space on the disk."""
+
+
+class VaultService(Service):
+    """``reread`` gives the configuration again, for SIGHUP; ``log_level`` is stronger than the configuration's."""
+
+    log = Logger()
+
+    def __init__(
+        self, config: Config, reread: Callable[[], Config], reactor: Any, log_level: str | None = None
+    ) -> None:
+        self._config = config
+        self._reread = reread
+        self._reactor = reactor
+        self._level = log_level
+        self._instance = secrets.token_hex(6)
+        self._observer: LineObserver = observer(
+            sys.__stdout__ or sys.stdout, log_level or config.log_level, config.log_format
+        )
+        self._disk = ThreadedDisk(reactor)
+        self._store = Store(config.cache_dir, config.cache, self._disk, reactor, time.time)
+        self._transfers: dict[str, Transfer] = {}
+        self._parts: dict[str, tuple[BackendConfig, Cache, Upstream]] = {}
+        self._listeners: list[Listener] = []
+        self._care: LoopingCall | None = None
+        self._site: VaultSite | None = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Also put our log observer in the place of twistd's."""
+        if isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)
+
+    # -- starting ---------------------------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Open the store and listen; where that cannot be, say why in one line and exit with status 1."""
+        super().startService()
+        raise_descriptor_limit()
+        try:
+            self._store.open()
+            self._site = self._make_site()
+            self._listeners = listen(self._config, self._site, self._reactor)
+        except (StoreError, ListenFailed) as error:
+            (sys.__stderr__ or sys.stderr).write(f"{error}\n")
+            raise SystemExit(1) from None
+        self._disk.start()
+        for listener in self._listeners:
+            self.log.info("listening on {address}", address=listener.address)
+        self._care = LoopingCall(self._look_after)
+        self._care.clock = self._reactor
+        self._care.start(CHECKPOINT, now=False)
+        if self._store.rebuilding:
+            ensureDeferred(rebuild(self._store, self._disk)).addErrback(
+                lambda failure: self.log.failure("rebuilding the index failed", failure)
+            )
+        self._reactor.callLater(0, self._take_signals)
+        gc.freeze()  # what the start made stays: the collector need not look at it again
+
+    def _make_site(self) -> VaultSite:
+        config = self._config
+        return VaultSite(
+            self._make_root(config),
+            reactor=self._reactor,
+            limits=config.limits,
+            access_log=AccessLog(config.log_format),
+            access_allow=config.access_allow,
+        )
+
+    def _make_root(self, config: Config) -> RootResource:
+        parts: dict[str, tuple[BackendConfig, Cache, Upstream]] = {}
+        for backend in config.backends:
+            known = self._parts.get(backend.name)
+            parts[backend.name] = known if known is not None and known[0] == backend else self._make_parts(backend)
+            self.log.info(
+                "backend {name}: {prefix} is {kind} {upstream}",
+                name=backend.name,
+                prefix=backend.prefix,
+                kind=backend.type,
+                upstream=", ".join(backend.backend.upstreams),
+            )
+        gone = [known for name, known in self._parts.items() if parts.get(name) is not known]
+        self._parts = parts
+        for _, _, upstream in gone:
+            ensureDeferred(upstream.close())
+        resources = [
+            ArtifactResource(backend.backend, cache, self._reactor, time.time, instance=self._instance)
+            for backend, cache, _ in parts.values()
+        ]
+        return RootResource(resources, self._store.problems)
+
+    def _make_parts(self, backend: BackendConfig) -> tuple[BackendConfig, Cache, Upstream]:
+        upstream = Upstream(self._reactor, backend.upstream, backend.backend.upstreams, time.time, self._instance)
+        sources = Sources(backend.backend, upstream, self._reactor, time.time)
+        return backend, Cache(sources, self._store, self._reactor, time.time, self._transfers), upstream
+
+    def _take_signals(self) -> None:
+        # twistd would end the process by the signal itself; a clean stop is status 0.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *unused: self._reactor.callFromThread(self._stop_reactor))
+        signal.signal(signal.SIGHUP, lambda *unused: self._reactor.callFromThread(self.reload))
+
+    def _stop_reactor(self) -> None:
+        if self.running:
+            self._reactor.stop()
+
+    async def _look_after(self) -> None:
+        try:
+            await self._store.checkpoint()
+            await self._disk.run(self._store.tidy)
+        except Exception:  # housekeeping goes on, whatever happened to it once
+            self.log.failure("housekeeping failed")
+
+    # -- reloading --------------------------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Take over a changed configuration; a wrong one is refused and the old one stays."""
+        try:
+            config = self._reread()
+        except ConfigError as error:
+            self.log.error("the configuration was not taken over:\n{problems}", problems=str(error))
+            return
+        old = self._config
+        where = ("listen", "http_host", "http_port", "cache_dir")
+        fixed = [name for name in where if getattr(config, name) != getattr(old, name)]
+        if fixed:
+            self.log.warn("a change of {names} needs a restart", names=", ".join(fixed))
+        self._config = config
+        self._observer.level = self._level or config.log_level
+        self._observer.form = config.log_format
+        self._store.options = config.cache
+        if self._site is not None:
+            self._site.reconfigure(
+                root=self._make_root(config),
+                limits=config.limits,
+                access_log=AccessLog(config.log_format),
+                access_allow=config.access_allow,
+            )
+        self.log.info("the configuration was read again from {file}", file=config.file)
+
+    # -- stopping ---------------------------------------------------------------------------------------------------
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, give transfers their time, leave what is partly filled resumable."""
+        super().stopService()
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        self.log.info("stopping")
+        self._store.rebuilding = False
+        if self._care is not None and self._care.running:
+            self._care.stop()
+        await DeferredList([listener.close() for listener in self._listeners], consumeErrors=True)
+        if self._site is not None:
+            drained = self._site.drain()
+            if not drained.called:
+                try:
+                    await drained.addTimeout(max(0.01, self._config.shutdown_timeout), self._reactor)
+                except DeferredTimeout:
+                    self.log.warn("transfers did not end in time; they are cut off")
+            self._site.abort_all()
+        for _, cache, _ in self._parts.values():
+            cache.stop()
+        await self._store.close()
+        for _, _, upstream in self._parts.values():
+            await upstream.close()
+        self._disk.stop()
+        self.log.info("stopped")
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many open files as the system lets us: a client takes two, and the usual soft limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            return

@@ -1,0 +1,122 @@
+"""Where an artifact's bytes can be had: its URLs, asked in order, again where that may help.
+
+What an upstream's status means for the client (SPEC: errors) is decided here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from vault.artifact import Artifact, Headers
+from vault.errors import (
+    BrokenAnswer,
+    ConnectionRefused,
+    Missing,
+    NameNotFound,
+    Refused,
+    Timeout,
+    Unavailable,
+    UpstreamError,
+)
+from vault.freshness import retry_after
+from vault.interfaces import IBackend
+from vault.upstream import Answer, Upstream
+
+PAUSES = (0.1, 0.3, 1.0, 2.0)
+"""Seconds before each further round through the URLs while no client has got a byte: short, since they all wait."""
+
+
+class Sources:
+    """The upstream side of one backend: ``ask`` gives an answer that can be used, or raises what the client is told."""
+
+    log = Logger()
+
+    def __init__(self, backend: IBackend, upstream: Upstream, clock: IReactorTime, now: Callable[[], float]) -> None:
+        self.backend = backend
+        self.upstream = upstream
+        self.options = upstream.options
+        self._clock = clock
+        self._now = now
+
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """Fires after a while; can be cancelled."""
+        return cast("Deferred[None]", deferLater(cast(Any, self._clock), seconds, lambda: None))
+
+    async def ask(
+        self, artifact: Artifact, headers: Headers = (), method: str = "GET", accept: tuple[int, ...] = (200, 203),
+        patient: bool = True,
+    ) -> Answer:  # fmt: skip
+        """The first answer with one of the statuses ``accept``, from the first URL that gives one.
+
+        A connection that fails is tried again after short pauses if ``patient``.  Raises Missing where every URL says
+        404 or 410, else the error of the URL that failed worst: a thing is not missing while somebody could not say.
+        """
+        rounds = 1 + (min(self.options.retries, len(PAUSES)) if patient else 0)
+        for attempt in range(rounds):
+            if attempt:
+                await self.sleep(PAUSES[attempt - 1])
+            missing: Missing | None = None
+            failure: UpstreamError | None = None
+            again = False
+            for url in artifact.urls:
+                try:
+                    return await self.ask_at(url, artifact, headers, method, accept)
+                except Missing as error:
+                    missing = missing or error
+                except UpstreamError as error:
+                    self.log.info("{url}: {error}", url=plain(url), error=str(error))
+                    failure = failure or error
+                    # What is refused or cut off at once may be a restart; what timed out has had its time.
+                    again = again or (may_pass(error) and not isinstance(error, Timeout) and error.retry_after is None)
+            if failure is None and missing is not None:
+                raise missing
+            if not again:
+                break
+        assert failure is not None
+        raise failure
+
+    async def ask_at(
+        self, url: str, artifact: Artifact, headers: Headers = (), method: str = "GET",
+        accept: tuple[int, ...] = (200, 203),
+    ) -> Answer:  # fmt: skip
+        """The answer of one URL; raises UpstreamError for a status that is not in ``accept``."""
+        fields = artifact.headers + headers
+        answer = await self.upstream.ask(method, url, fields)
+        challenge = answer.head.get("WWW-Authenticate")
+        if answer.status == 401 and challenge is not None:
+            answer.discard()
+            credentials = await self.backend.authorize(artifact, challenge)
+            if not credentials:
+                raise self._error(answer)
+            answer = await self.upstream.ask(method, url, fields + credentials)
+        if answer.status in accept:
+            return answer
+        answer.discard()
+        raise self._error(answer)
+
+    def _error(self, answer: Answer) -> UpstreamError:
+        status, host = answer.status, answer.host
+        said = f"{host} answered {status}"
+        if status in (404, 410):
+            return Missing(f"{host} has no such thing ({status})", status)
+        if status in (401, 403):
+            return Refused(f"{said}: it refuses this vault; check the backend's credentials")
+        if status == 429 or status >= 500:
+            return Unavailable(said, retry_after(answer.head, self._now()))
+        return BrokenAnswer(f"{said}, which the vault did not expect")
+
+
+def may_pass(error: UpstreamError) -> bool:
+    """True for failures of a connection, before any answer, which a restart or a moment's congestion would explain."""
+    return isinstance(error, (ConnectionRefused, NameNotFound)) or type(error) is Unavailable
+
+
+def plain(url: str) -> str:
+    """A URL for a log: without its query, which may be a signature."""
+    return url.partition("?")[0]

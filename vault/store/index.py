@@ -1,0 +1,235 @@
+"""The index: what is known about each stored file, in one SQLite database.
+
+Start-up, eviction and listing ask it rather than the directory tree, so that they do not depend on how much is cached.
+It may be lost: ``vault.store.recovery`` makes it again from the files.  Each row names its file by
+size, inode and modification time, so that a row which survived a power failure its file did not, or the reverse, is
+noticed when it is used.
+
+Reads happen on the caller's thread; writes take a lock and may come from any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vault.artifact import Head
+
+SCHEMA_VERSION = 1
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (
+    key TEXT PRIMARY KEY, path TEXT NOT NULL UNIQUE, head TEXT NOT NULL, length INTEGER NOT NULL,
+    sha256 TEXT NOT NULL, inode INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, used REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS entries_used ON entries (used);
+CREATE INDEX IF NOT EXISTS entries_sha256 ON entries (sha256);
+CREATE TABLE IF NOT EXISTS partials (
+    key TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, head TEXT NOT NULL, length INTEGER,
+    durable INTEGER NOT NULL, boot TEXT NOT NULL, used REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS totals (
+    id INTEGER PRIMARY KEY CHECK (id = 0), entries INTEGER NOT NULL, bytes INTEGER NOT NULL
+);
+INSERT OR IGNORE INTO totals VALUES (0, 0, 0);
+CREATE TRIGGER IF NOT EXISTS count_in AFTER INSERT ON entries BEGIN
+    UPDATE totals SET entries = entries + 1, bytes = bytes + CASE WHEN EXISTS
+        (SELECT 1 FROM entries WHERE sha256 = NEW.sha256 AND key <> NEW.key) THEN 0 ELSE NEW.length END;
+END;
+CREATE TRIGGER IF NOT EXISTS count_out AFTER DELETE ON entries BEGIN
+    UPDATE totals SET entries = entries - 1, bytes = bytes - CASE WHEN EXISTS
+        (SELECT 1 FROM entries WHERE sha256 = OLD.sha256) THEN 0 ELSE OLD.length END;
+END;
+CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+_REPLACE = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD = "INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A stored entry: ``path`` is relative to the cache directory, ``used`` POSIX seconds of the last use."""
+
+    key: str
+    path: str
+    head: Head
+    length: int
+    sha256: str
+    inode: int
+    mtime_ns: int
+    used: float
+
+    def describes(self, found: os.stat_result) -> bool:
+        """True if a file is, by its status, the one this row was written for."""
+        return (found.st_size, found.st_ino, found.st_mtime_ns) == (self.length, self.inode, self.mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class PartialRow:
+    """A fill that has not ended.
+
+    ``durable`` bytes are known to be on the medium; what was written after them survives a killed process, but not a
+    crashed machine, which the kernel's ``boot`` identifier tells apart.
+    """
+
+    key: str
+    name: str
+    head: Head
+    length: int | None
+    durable: int
+    boot: str
+    used: float
+
+
+class Index:
+    """The database file and the questions asked of it; raises sqlite3.DatabaseError where the file is not usable."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._writer = self._connect(path)
+        try:
+            version = self._writer.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, SCHEMA_VERSION):
+                raise sqlite3.DatabaseError(f"the index has version {version}, this vault writes {SCHEMA_VERSION}")
+            self._writer.executescript(SCHEMA)
+            self._writer.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._reader = self._connect(path)
+        except BaseException:
+            self._writer.close()
+            raise
+
+    @staticmethod
+    def _connect(path: Path) -> sqlite3.Connection:
+        # Autocommit; several statements that belong together open their own transaction.
+        connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        # NORMAL loses at most the last rows in a power failure, never the database; see the module's docstring.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA recursive_triggers = ON")  # REPLACE fires the delete trigger, which keeps the totals
+        return connection
+
+    def close(self) -> None:
+        """Close both connections; the write-ahead log is folded into the database."""
+        with self._lock:
+            self._reader.close()
+            self._writer.close()
+
+    def find(self, key: str) -> Row | None:
+        """The entry stored under ``key``."""
+        return _row(self._reader.execute("SELECT * FROM entries WHERE key = ?", (key,)).fetchone())
+
+    def twin(self, sha256: str, key: str) -> Row | None:
+        """Another entry with the same content, for a second name to be linked to."""
+        query = "SELECT * FROM entries WHERE sha256 = ? AND key <> ? LIMIT 1"
+        with self._lock:
+            return _row(self._writer.execute(query, (sha256, key)).fetchone())
+
+    def put(self, row: Row, replace: bool = True) -> None:
+        """Write an entry's row and drop its partial's; an older row of that key or that file goes, or stays."""
+        values = (
+            row.key, row.path, row.head.to_json(), row.length, row.sha256, row.inode, row.mtime_ns, row.used,
+        )  # fmt: skip
+        statement = _REPLACE if replace else _ADD
+        with self._lock, self._writer as transaction:
+            transaction.execute("BEGIN IMMEDIATE")
+            transaction.execute(statement, values)
+            transaction.execute("DELETE FROM partials WHERE key = ?", (row.key,))
+
+    def renew(self, key: str, head: Head) -> None:
+        """Replace an entry's head, as after a 304."""
+        with self._lock:
+            self._writer.execute("UPDATE entries SET head = ? WHERE key = ?", (head.to_json(), key))
+
+    def touch(self, row: Row) -> None:
+        """Take over the file's status, after its content was found to be what the row says."""
+        values = (row.inode, row.mtime_ns, row.key)
+        with self._lock:
+            self._writer.execute("UPDATE entries SET inode = ?, mtime_ns = ? WHERE key = ?", values)
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Forget entries."""
+        with self._lock, self._writer as transaction:
+            transaction.execute("BEGIN IMMEDIATE")
+            transaction.executemany("DELETE FROM entries WHERE key = ?", [(key,) for key in keys])
+
+    def used(self, times: dict[str, float]) -> None:
+        """Note when entries were last used."""
+        with self._lock, self._writer as transaction:
+            transaction.execute("BEGIN IMMEDIATE")
+            transaction.executemany(
+                "UPDATE entries SET used = ? WHERE key = ?", [(used, key) for key, used in times.items()]
+            )
+
+    def oldest(self, limit: int, skip: int = 0) -> list[Row]:
+        """The entries that were not used for longest, oldest first, without the first ``skip`` of them."""
+        query = "SELECT * FROM entries ORDER BY used LIMIT ? OFFSET ?"
+        with self._lock:
+            rows = self._writer.execute(query, (limit, skip)).fetchall()
+        return [row for row in map(_row, rows) if row is not None]
+
+    def has_path(self, path: str) -> bool:
+        """True if some entry's file is ``path``."""
+        with self._lock:
+            return self._writer.execute("SELECT 1 FROM entries WHERE path = ?", (path,)).fetchone() is not None
+
+    def totals(self) -> tuple[int, int]:
+        """How many entries there are, and the bytes of their contents, each counted once."""
+        with self._lock:
+            count, size = self._writer.execute("SELECT entries, bytes FROM totals").fetchone()
+        return int(count), int(size)
+
+    def put_partial(self, row: PartialRow) -> None:
+        """Note a fill before its first byte, or how much of it is on the medium."""
+        values = (row.key, row.name, row.head.to_json(), row.length, row.durable, row.boot, row.used)
+        with self._lock:
+            self._writer.execute("INSERT OR REPLACE INTO partials VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+    def partial(self, key: str) -> PartialRow | None:
+        """The unfinished fill of ``key``."""
+        return _partial(self._reader.execute("SELECT * FROM partials WHERE key = ?", (key,)).fetchone())
+
+    def partials(self) -> list[PartialRow]:
+        """All unfinished fills, the longest unused first."""
+        with self._lock:
+            rows = self._writer.execute("SELECT * FROM partials ORDER BY used").fetchall()
+        return [row for row in map(_partial, rows) if row is not None]
+
+    def remove_partial(self, key: str) -> None:
+        """Forget an unfinished fill."""
+        with self._lock:
+            self._writer.execute("DELETE FROM partials WHERE key = ?", (key,))
+
+    def get_state(self, name: str) -> str | None:
+        """A named remark about the cache as a whole."""
+        with self._lock:
+            found = self._writer.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def remove_state(self, name: str) -> None:
+        """Take a remark back."""
+        with self._lock:
+            self._writer.execute("DELETE FROM state WHERE name = ?", (name,))
+
+    def set_state(self, name: str, value: str) -> None:
+        """Keep a named remark about the cache as a whole."""
+        with self._lock:
+            self._writer.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, value))
+
+
+def _row(found: tuple[str, str, str, int, str, int, int, float] | None) -> Row | None:
+    if found is None:
+        return None
+    key, path, head, length, sha256, inode, mtime_ns, used = found
+    return Row(key, path, Head.from_json(head), length, sha256, inode, mtime_ns, used)
+
+
+def _partial(found: tuple[str, str, str, int | None, int, str, float] | None) -> PartialRow | None:
+    if found is None:
+        return None
+    key, name, head, length, durable, boot, used = found
+    return PartialRow(key, name, Head.from_json(head), length, durable, boot, used)

@@ -1,0 +1,209 @@
+"""The cache directory: where files lie, how they are opened, placed and removed.
+
+    cache_dir/<backend>/<path>         stored entries, plain files
+    cache_dir/.vault/index.db          what is known about them
+    cache_dir/.vault/partial/<name>    fills that have not ended
+    cache_dir/.vault/lock              held while a vault uses the directory
+
+Every directory on the way to a file is opened relative to the one above it and never through a symbolic link, so that
+a link planted inside the cache leads nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vault.errors import StoreError
+
+PRIVATE = ".vault"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a planted FIFO must not block the open
+_FILL = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Layout:
+    """The files of one cache directory; ``dir_mode`` and ``file_mode`` are what new ones get."""
+
+    def __init__(self, root: Path, dir_mode: int = 0o750, file_mode: int = 0o640) -> None:
+        self.root = root
+        self.index = root / PRIVATE / "index.db"
+        self._partials = root / PRIVATE / "partial"
+        self._dir_mode = dir_mode
+        self._file_mode = file_mode
+        self._lock: int | None = None
+
+    def prepare(self) -> None:
+        """Create what is missing and take the lock; raises StoreError with a sentence for the operator."""
+        try:
+            self._check_owner()
+            for directory in (self.root, self.root / PRIVATE, self._partials):
+                self._make(directory)
+            self._take_lock()
+        except OSError as error:
+            raise StoreError(f"cannot use the cache directory {self.root}: {error.strerror or error}") from error
+
+    def _make(self, directory: Path) -> None:
+        # makedirs gives intermediate directories the default mode, which is right for those above the cache.
+        if not directory.is_dir():
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(self._dir_mode, exist_ok=True)
+            directory.chmod(self._dir_mode)
+
+    def _check_owner(self) -> None:
+        # In a directory that anyone may write to, such as /tmp, somebody else could have put the cache directory, or a
+        # link in its place, before us: what they then put inside would be handed out as true.
+        with contextlib.suppress(FileNotFoundError):
+            parent = self.root.parent.stat()
+            found = self.root.lstat()
+            if parent.st_mode & stat.S_IWOTH and (found.st_uid != os.geteuid() or stat.S_ISLNK(found.st_mode)):
+                raise StoreError(
+                    f"the cache directory {self.root} is in a directory that everyone may write to and does not belong "
+                    f"to the user who runs the vault (uid {os.geteuid()}); remove it or set cache_dir to another place"
+                )
+
+    def _take_lock(self) -> None:
+        lock = os.open(self.root / PRIVATE / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.read(lock, 20).decode("ascii", "replace").strip()
+            os.close(lock)
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise StoreError(
+                f"the cache directory {self.root} is in use by another vault (process {owner or 'unknown'}); "
+                "stop that one or set cache_dir to another place"
+            ) from error
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        self.release()
+        self._lock = lock
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def intact(self) -> bool:
+        """False when the directory that was prepared is no longer the one at its path."""
+        if self._lock is None:
+            return False
+        try:
+            there = (self.root / PRIVATE / "lock").lstat()
+        except OSError:
+            return False
+        mine = os.fstat(self._lock)
+        return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+
+    @contextlib.contextmanager
+    def _parent(self, components: Sequence[str], create: bool = False) -> Iterator[int]:
+        """A descriptor of the directory that holds ``components``; raises OSError for a link or a file on the way."""
+        directory = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in components[:-1]:
+                try:
+                    below = os.open(name, _DIRECTORY, dir_fd=directory)
+                except FileNotFoundError:
+                    if not create:
+                        raise
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(name, self._dir_mode, dir_fd=directory)
+                        os.fsync(directory)
+                    below = os.open(name, _DIRECTORY, dir_fd=directory)
+                os.close(directory)
+                directory = below
+            yield directory
+        finally:
+            os.close(directory)
+
+    def open(self, path: str) -> int:
+        """A descriptor for reading a stored file; raises OSError where there is no regular file of that path."""
+        components = path.split("/")
+        with self._parent(components) as directory:
+            descriptor = os.open(components[-1], _READ, dir_fd=directory)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.ENOENT, "not a regular file", path)
+        return descriptor
+
+    def open_partial(self, name: str, fresh: bool) -> int:
+        """A descriptor of a fill's file, emptied if ``fresh``."""
+        return os.open(self._partials / name, _FILL | (os.O_TRUNC if fresh else 0), self._file_mode)
+
+    def partial_size(self, name: str) -> int | None:
+        """The bytes in a fill's file; None where there is none."""
+        try:
+            found = (self._partials / name).lstat()
+        except OSError:
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def partial_names(self) -> list[str]:
+        """The names of all fills' files."""
+        with os.scandir(self._partials) as entries:
+            return [entry.name for entry in entries]
+
+    def remove_partial(self, name: str) -> None:
+        """Remove a fill's file, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            (self._partials / name).unlink()
+
+    def place(self, name: str, path: str) -> None:
+        """Move a finished fill to its path in one step; it survives a power failure once this returns.
+
+        Raises NotADirectoryError or IsADirectoryError where a file stands in the way of a directory or the other way.
+        """
+        components = path.split("/")
+        with self._parent(components, create=True) as directory:
+            os.rename(self._partials / name, components[-1], dst_dir_fd=directory)
+            os.fsync(directory)
+        self.remove_partial(name)  # renaming one name of a file to another of the same file leaves both
+
+    def link(self, twin: str, name: str) -> None:
+        """Put the stored file ``twin`` in the place of the fill ``name``, as a second name of the same bytes."""
+        components = twin.split("/")
+        partial = self._partials / name
+        with self._parent(components) as directory:
+            substitute = partial.with_name(name + ".link")
+            substitute.unlink(missing_ok=True)
+            os.link(components[-1], substitute, src_dir_fd=directory, follow_symlinks=False)
+            substitute.replace(partial)
+
+    def remove(self, path: str) -> None:
+        """Remove a stored file and the directories that it leaves empty."""
+        components = path.split("/")
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), self._parent(components) as directory:
+            os.unlink(components[-1], dir_fd=directory)
+        for depth in range(len(components) - 1, 1, -1):
+            try:
+                with self._parent(components[:depth]) as directory:
+                    os.rmdir(components[depth - 1], dir_fd=directory)
+            except OSError:
+                return
+
+    def walk(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Every stored file with its status, in no order; links and the private directory are passed over."""
+        pending = [""]
+        while pending:
+            below = pending.pop()
+            with contextlib.suppress(OSError), os.scandir(self.root / below) as entries:
+                for entry in entries:
+                    path = f"{below}/{entry.name}" if below else entry.name
+                    if path == PRIVATE or entry.is_symlink():
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(path)
+                    elif below and entry.is_file(follow_symlinks=False):
+                        yield path, entry.stat(follow_symlinks=False)
+
+    def space(self) -> tuple[int, int]:
+        """Free and total bytes of the file system, as the vault's user sees them."""
+        found = os.statvfs(self.root)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize

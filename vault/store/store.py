@@ -1,0 +1,498 @@
+"""The Store: entries on disk, found by key, filled through a FillWriter, removed when space runs short.
+
+How an entry becomes stored (``_commit``), in an order that survives ``kill -9`` and power loss at every step: the
+partial file is synced, renamed to its place, the directory is synced, then the row is written.  Before the rename the
+entry is absent; between rename and row the file is whole but unknown, and found again by ``vault.store.recovery``; an
+older row never describes a newer file, because a row names its file by length, inode and modification time.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import mimetypes
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from email.utils import formatdate, parsedate_to_datetime
+from pathlib import Path
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from vault.artifact import Digest, Head
+from vault.errors import StoreError
+from vault.eviction import choose, excess
+from vault.paths import file_name, key_of, safe_name
+from vault.store.body import GrowingBody, OpenFile, StoredBody
+from vault.store.disk import Disk
+from vault.store.index import Index, PartialRow, Row
+from vault.store.layout import Layout
+from vault.store.writer import FillWriter
+
+_IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST)
+EVICTION_BATCH = 64
+
+
+class MinFree(Protocol):
+    """What must stay free on the cache's disk."""
+
+    def bytes(self, total: int) -> int:
+        """In bytes, for a disk of ``total`` bytes."""
+        ...
+
+
+class Options(Protocol):
+    """The ``cache`` section of the configuration; sizes in bytes."""
+
+    @property
+    def max_size(self) -> int: ...
+    @property
+    def dir_mode(self) -> int: ...
+    @property
+    def file_mode(self) -> int: ...
+    @property
+    def min_free(self) -> MinFree: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What an earlier fill left: its head, the length it was to have, and the ``size`` bytes that can be relied on."""
+
+    head: Head
+    length: int | None
+    size: int
+    name: str
+
+
+class Store:
+    """The cache on disk.  ``now`` gives POSIX seconds; ``disk`` runs what blocks."""
+
+    log = Logger()
+
+    def __init__(self, root: Path, options: Options, disk: Disk, clock: IReactorTime, now: Callable[[], float]) -> None:
+        self.options = options
+        self.layout = Layout(root, options.dir_mode, options.file_mode)
+        self.rebuilding = False
+        self._disk = disk
+        self._clock = clock
+        self._now = now
+        self._index: Index | None = None
+        self._boot = _boot_id()
+        self._used: dict[str, float] = {}
+        self._reading: WeakValueDictionary[str, OpenFile] = WeakValueDictionary()
+        self._filling: dict[str, FillWriter] = {}
+        self._evicting = threading.Lock()
+        self._trouble: tuple[float, str] | None = None
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Prepare the directory and open the index; raises StoreError."""
+        self.layout.prepare()
+        existed = self.layout.index.exists()
+        try:
+            try:
+                self._index = Index(self.layout.index)
+            except sqlite3.OperationalError:
+                raise  # a full or read-only disk: the index itself may be sound
+            except sqlite3.DatabaseError as error:
+                self.log.warn("the cache's index is damaged ({error}); it is rebuilt from the files", error=error)
+                for suffix in ("", "-wal", "-shm"):
+                    Path(f"{self.layout.index}{suffix}").unlink(missing_ok=True)
+                existed = False
+                self._index = Index(self.layout.index)
+            self.rebuilding = not existed or self.index.get_state("open") is not None
+            self.index.set_state("open", "yes")
+            self._drop_orphans()
+        except (sqlite3.Error, OSError) as error:
+            self.layout.release()
+            raise StoreError(f"cannot use the cache directory {self.layout.root}: {error}") from error
+
+    @property
+    def index(self) -> Index:
+        """The index of the opened store."""
+        assert self._index is not None, "the store is not open"
+        return self._index
+
+    def _drop_orphans(self) -> None:
+        known = {row.name: row for row in self.index.partials()}
+        present = set(self.layout.partial_names())
+        for name in present - known.keys():
+            self.layout.remove_partial(name)
+        for name in known.keys() - present:
+            self.index.remove_partial(known[name].key)
+
+    async def close(self) -> None:
+        """Leave everything so that the next start finds it: partial fills synced, times of use written."""
+        await self.checkpoint(0)
+        try:
+            self.flush_used()
+            if self.layout.intact() and not self.rebuilding:
+                self.index.remove_state("open")
+        except sqlite3.Error as error:
+            self.log.warn("the index could not be written at the end: {error}", error=error)
+        self.index.close()
+        self.layout.release()
+
+    def flush_used(self) -> None:
+        """Write the times of use that are kept in memory."""
+        times, self._used = self._used, {}
+        if times:
+            self.index.used(times)
+
+    async def checkpoint(self, least: int = 16 * 1024 * 1024) -> None:
+        """Bring what running fills have written to the medium, where it is more than ``least`` bytes, and note it."""
+        for key, writer in list(self._filling.items()):
+            if writer.storing:
+                await writer.flushed() if least == 0 else None
+                row = self.index.partial(key)
+                if row is not None and writer.written - row.durable > least:
+                    await self._disk.run(self._sync_partial, writer, row, writer.written)
+
+    def _sync_partial(self, writer: FillWriter, row: PartialRow, written: int) -> None:
+        try:
+            assert writer.body.file is not None
+            os.fdatasync(writer.body.file.descriptor)
+            if self._filling.get(writer.key) is writer and not writer.body.complete:
+                self.index.put_partial(
+                    PartialRow(row.key, row.name, row.head, row.length, written, self._boot, self._now())
+                )
+        except (OSError, sqlite3.Error) as error:
+            self.report("a fill could not be synced", error)
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    async def find(self, key: str) -> StoredBody | None:
+        """The entry stored under ``key``, opened; None where there is none that is whole."""
+        try:
+            row = self.index.find(key)
+        except (sqlite3.Error, ValueError) as error:
+            self.report(f"the index could not be read for {key}", error)
+            return None
+        if row is None:
+            return await self._adopt(key) if self.rebuilding else None
+        file = self._reading.get(key)
+        if file is None:
+            try:
+                file = OpenFile(self.layout.open(row.path))
+            except OSError as error:
+                self.log.info("the file of {key} is gone ({error}); forgotten", key=key, error=error.strerror)
+                await self._disk.run(self._forget, [row])
+                return None
+            found = os.fstat(file.descriptor)
+            # A fill that is just taking the file's place has not written its row yet.
+            if not row.describes(found) and (
+                key in self._filling or not await self._disk.run(self._recheck, row, file, found)
+            ):
+                return None
+            self._reading[key] = file
+        self._used[key] = self._now()
+        return StoredBody(row.head, row.length, row.sha256, file, self._disk)
+
+    def _recheck(self, row: Row, file: OpenFile, found: os.stat_result) -> bool:
+        """On a disk thread: a file that was touched, copied back or damaged; True if its content is what it was."""
+        if found.st_size == row.length and sha256_of(file) == row.sha256:
+            self.index.touch(replace(row, inode=found.st_ino, mtime_ns=found.st_mtime_ns))
+            return True
+        self.log.warn("the file of {key} is not what was stored; removed", key=row.key)
+        self._forget([row])
+        return False
+
+    async def _adopt(self, key: str) -> StoredBody | None:
+        """While the index is being rebuilt, an entry is looked for where its file would be."""
+        if key in self._filling or not await self._disk.run(self.adopt, "/".join(file_name(key))):
+            return None
+        row = self.index.find(key)
+        if row is None:
+            return None
+        return StoredBody(row.head, row.length, row.sha256, OpenFile(self.layout.open(row.path)), self._disk)
+
+    def adopt(self, path: str) -> bool:
+        """On a disk thread: take a file that the index does not know for an entry; False where it cannot be one.
+
+        What the upstream sent with it is lost, so its head is made from the file.
+        """
+        if self.index.has_path(path):
+            return True
+        key = key_of(tuple(path.split("/")))
+        if key is None:
+            return False
+        file = OpenFile(self.layout.open(path))
+        found = os.fstat(file.descriptor)
+        sha256 = sha256_of(file)
+        if key in self._filling:
+            return False  # the fill that is placing this very file knows more of it
+        row = Row(
+            key, path, _head_of(path, found), found.st_size, sha256, found.st_ino, found.st_mtime_ns, self._now()
+        )  # fmt: skip
+        self.index.put(row, replace=False)
+        return True
+
+    async def renew(self, key: str, body: StoredBody, head: Head) -> None:
+        """The upstream confirmed an entry: keep the head it sent with that."""
+        body.head = head
+        try:
+            await self._disk.run(self.index.renew, key, head)
+        except sqlite3.Error as error:
+            self.report(f"the new head of {key} could not be written", error)
+
+    async def remove(self, key: str) -> None:
+        """Remove an entry; who reads it now reads on."""
+        row = self.index.find(key)
+        if row is not None:
+            await self._disk.run(self._forget, [row])
+
+    def _forget(self, rows: list[Row]) -> None:
+        """On a disk thread: remove entries, the row first, so that no row is without its file for longer."""
+        try:
+            self.index.remove([row.key for row in rows])
+            for row in rows:
+                self._reading.pop(row.key, None)
+                self.layout.remove(row.path)
+        except (OSError, sqlite3.Error) as error:
+            self.report("an entry could not be removed", error)
+
+    # -- filling ----------------------------------------------------------------------------------------------------
+
+    async def partial(self, key: str) -> Partial | None:
+        """What an earlier fill of ``key`` left and can be gone on with."""
+        try:
+            row = self.index.partial(key)
+        except (sqlite3.Error, ValueError) as error:
+            self.report(f"the index could not be read for {key}", error)
+            return None
+        if row is None or key in self._filling:
+            return None
+        size = self.layout.partial_size(row.name) or 0
+        if row.boot != self._boot:
+            size = min(size, row.durable)  # what was not synced may be anything after a crash of the machine
+        if size <= 0 or (row.length is not None and size > row.length):
+            return None
+        return Partial(row.head, row.length, size, row.name)
+
+    async def create(
+        self, key: str, head: Head, length: int | None, digest: Digest | None, resume: Partial | None = None
+    ) -> FillWriter:
+        """A writer for a new body of ``key``, going on after ``resume`` if given.
+
+        Where the disk cannot take it the writer passes the body through in memory; its ``storing`` is then False.
+        """
+        name = resume.name if resume is not None else hashlib.sha256(key.encode()).hexdigest()[:40]
+        start = 0 if resume is None else resume.size
+        try:
+            file = await self._disk.run(self._begin, key, name, head, length, start)
+        except (OSError, sqlite3.Error) as error:
+            self.report(f"{key} is passed through, not stored", error)
+            return self.pass_through(key, head, length, digest)
+        body = GrowingBody(head, length, file, self._disk, self._clock)
+
+        def commit(writer: FillWriter) -> None:
+            self._commit(writer, name)
+
+        writer = FillWriter(key, body, self._disk, digest, start, commit, self._make_room, self.report)
+        self._filling[key] = writer
+        return writer
+
+    def pass_through(
+        self, key: str, head: Head, length: int | None, digest: Digest | None = None, floor: int = 0
+    ) -> FillWriter:
+        """A writer whose body is only handed on; its first byte is the one at ``floor``."""
+        return FillWriter(key, GrowingBody(head, length, None, self._disk, self._clock, floor), self._disk, digest)
+
+    def _begin(self, key: str, name: str, head: Head, length: int | None, start: int) -> OpenFile:
+        """On a disk thread: make room, note the fill, open its file."""
+        if length is not None:
+            if length > self.options.max_size:
+                raise OSError(errno.EFBIG, f"it is larger ({length} bytes) than the whole cache may be (max_size)")
+            promised = sum(
+                max(0, writer.body.length - writer.written)
+                for writer in list(self._filling.values())
+                if writer.storing and writer.body.length is not None
+            )
+            if not self._make_room(length - start + promised):
+                raise OSError(errno.ENOSPC, f"no room for {length} bytes")
+        row = PartialRow(key, name, head, length, 0, self._boot, self._now())
+        try:
+            return self._open_partial(row, start)
+        except FileNotFoundError:
+            if self.layout.intact():
+                raise
+            self._reopen()
+            return self._open_partial(row, 0)
+
+    def _open_partial(self, row: PartialRow, start: int) -> OpenFile:
+        file = OpenFile(self.layout.open_partial(row.name, fresh=start == 0))
+        self.index.put_partial(row)
+        if start:
+            os.ftruncate(file.descriptor, start)
+        return file
+
+    def _reopen(self) -> None:
+        """The cache directory was removed under a running vault: begin an empty one."""
+        self.log.error("the cache directory {root} has vanished; an empty one is begun", root=str(self.layout.root))
+        try:
+            self.layout.prepare()
+            self._index = Index(self.layout.index)  # another thread may be using the old one: it is not closed
+            self._index.set_state("open", "yes")
+        except StoreError as error:
+            raise OSError(errno.ENOENT, str(error)) from error
+
+    def _commit(self, writer: FillWriter, name: str) -> None:
+        """On a disk thread: make a whole and verified body an entry."""
+        body, key = writer.body, writer.key
+        assert body.file is not None and body.sha256 is not None and body.length is not None
+        path = "/".join(file_name(key))
+        twin = self.index.twin(body.sha256, key)
+        if twin is None or not self._link(twin, name):
+            _set_time(body.file.descriptor, body.head.last_modified)
+            os.fsync(body.file.descriptor)
+        try:
+            self.layout.place(name, path)
+        except OSError as error:
+            if error.errno not in _IN_THE_WAY:
+                raise
+            path = "/".join(safe_name(key))  # a file stands where a directory must be, or the other way round
+            self.layout.place(name, path)
+        file = OpenFile(self.layout.open(path))
+        found = os.fstat(file.descriptor)
+        row = Row(
+            key, path, body.head, body.length, body.sha256, found.st_ino, found.st_mtime_ns, self._now()
+        )  # fmt: skip
+        self.index.put(row)
+        self._reading[key] = file
+        self._trouble = None
+        self._make_room(0)
+
+    def _link(self, twin: Row, name: str) -> bool:
+        """Use a stored file of the same content, if it is still what its row says."""
+        try:
+            file = OpenFile(self.layout.open(twin.path))
+            found = os.fstat(file.descriptor)
+            if not twin.describes(found):
+                return False
+            self.layout.link(twin.path, name)
+        except OSError:
+            return False
+        return True
+
+    async def ended(self, writer: FillWriter, keep: bool) -> None:
+        """A fill is over; ``keep`` leaves its partial file for the next one to go on with."""
+        if self._filling.get(writer.key) is not writer:
+            return
+        del self._filling[writer.key]
+        if writer.body.complete and writer.storing:
+            return
+        await writer.flushed()
+        if not keep or writer.body.complete:
+            await self.discard(writer.key)
+
+    async def discard(self, key: str) -> None:
+        """Remove what an earlier fill left."""
+
+        def discard() -> None:
+            try:
+                row = self.index.partial(key)
+                if row is not None and key not in self._filling:
+                    self.layout.remove_partial(row.name)
+                    self.index.remove_partial(key)
+            except (OSError, sqlite3.Error) as error:
+                self.report("a partial file could not be removed", error)
+
+        await self._disk.run(discard)
+
+    # -- space ------------------------------------------------------------------------------------------------------
+
+    def _make_room(self, wanted: int) -> bool:
+        """On a disk thread: remove what was not used for longest until ``wanted`` more bytes fit; True if they do."""
+        with self._evicting:
+            self.flush_used()
+            free, total = self.layout.space()
+            min_free = self.options.min_free.bytes(total)
+            stored = self.index.totals()[1]
+            too_much = excess(stored + wanted, self.options.max_size, free - wanted, min_free)
+            if too_much > 0:
+                self._evict(min(too_much, stored))
+                free, _ = self.layout.space()
+            return free > wanted or wanted == 0
+
+    def tidy(self) -> None:
+        """On a disk thread, now and then: write times of use, and make room if others have filled the disk."""
+        try:
+            self._make_room(0)
+        except (OSError, sqlite3.Error) as error:
+            self.report("the cache directory could not be looked after", error)
+
+    def _evict(self, wanted: int) -> None:
+        gone = skip = 0
+        for partial in self.index.partials():
+            if gone >= wanted:
+                return
+            if partial.key not in self._filling and self._now() - partial.used > 86400:
+                gone += self.layout.partial_size(partial.name) or 0
+                self.layout.remove_partial(partial.name)
+                self.index.remove_partial(partial.key)
+        while gone < wanted:
+            rows = self.index.oldest(EVICTION_BATCH, skip)
+            if not rows:
+                return
+            chosen = list(choose(rows, wanted - gone, lambda row: row.length, lambda row: row.key in self._reading))
+            before = self.index.totals()[1]
+            if chosen:
+                self._forget(chosen)
+                self.log.info("removed {count} entries least recently used", count=len(chosen))
+            gone += before - self.index.totals()[1]
+            skip += len(rows) - len(chosen)
+
+    # -- health -----------------------------------------------------------------------------------------------------
+
+    def report(self, what: str, error: BaseException) -> None:
+        """A disk operation failed: say so once, and in ``problems`` until an entry is stored again."""
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        self._trouble = (self._now(), f"the cache directory {self.layout.root} fails: {reason}")
+        self.log.error("{what}: {reason}", what=what, reason=reason)
+
+    def problems(self) -> list[str]:
+        """What keeps the store from storing, a sentence each."""
+        problems = [] if self._trouble is None else [self._trouble[1]]
+        if not self.layout.intact():
+            problems.append(f"the cache directory {self.layout.root} has vanished")
+        return problems
+
+
+def sha256_of(file: OpenFile) -> str:
+    """The digest of a whole file."""
+    digest = hashlib.sha256()
+    offset = 0
+    while data := file.read(offset, 1024 * 1024):
+        digest.update(data)
+        offset += len(data)
+    return digest.hexdigest()
+
+
+def _head_of(path: str, found: os.stat_result) -> Head:
+    kind, encoding = mimetypes.guess_type(path)
+    if kind is None or encoding is not None:
+        kind = "application/octet-stream"
+    return Head(200, (("Content-Type", kind), ("Last-Modified", formatdate(found.st_mtime, usegmt=True))))
+
+
+def _set_time(descriptor: int, last_modified: str | None) -> None:
+    # For people who look at the files, and for Last-Modified after the index was lost.
+    if last_modified is not None:
+        try:
+            stamp = parsedate_to_datetime(last_modified).timestamp()
+            os.utime(descriptor, (stamp, stamp))
+        except (ValueError, OverflowError, OSError):
+            pass
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""  # unknown: then only synced bytes are relied on, see partial

@@ -1,0 +1,275 @@
+"""FillWriter: takes an upstream's bytes, hashes and writes them off the reactor's thread, publishes them to readers.
+
+Two water marks bound what waits in memory: above HIGH_WATER bytes the producer is paused, below LOW_WATER it goes on.
+A disk that fails or fills up does not end the fill: what it has not taken, and all that follows, goes through the
+body's window in memory, and the entry is not stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from vault.artifact import Digest
+from vault.errors import DigestMismatch, Truncated
+from vault.store.body import GrowingBody, OpenFile
+from vault.store.disk import Disk
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+HIGH_WATER = 512 * 1024
+LOW_WATER = 128 * 1024
+_PREFIX_CHUNK = 1024 * 1024
+
+
+class Hashes:
+    """The sha256 of a body and, where another kind of digest is expected, that one too.
+
+    Used by one thread at a time; ``broken`` when some bytes could not be taken in, so that nothing can be said.
+    """
+
+    def __init__(self, expected: Digest | None) -> None:
+        self.expected = expected
+        self.broken = False
+        self.sha256 = hashlib.sha256()
+        self._other: _Hash | None = None
+        if expected is not None and expected.algorithm != "sha256":
+            self._other = expected.new()
+
+    def update(self, data: bytes) -> None:
+        """Take in the next bytes."""
+        self.sha256.update(data)
+        if self._other is not None:
+            self._other.update(data)
+
+    def read_prefix(self, file: OpenFile, length: int) -> None:
+        """Take in the bytes that an earlier fill left in the file."""
+        offset = 0
+        self.broken = True
+        while offset < length:
+            data = file.read(offset, min(_PREFIX_CHUNK, length - offset))
+            if not data:
+                raise OSError("the partial file became shorter while it was read")
+            self.update(data)
+            offset += len(data)
+        self.broken = False
+
+    def agree(self) -> bool:
+        """True unless another digest was expected."""
+        if self.expected is None:
+            return True
+        if self.broken:
+            return False
+        found = self.sha256 if self._other is None else self._other
+        return found.hexdigest() == self.expected.value
+
+
+@implementer(IConsumer)
+class FillWriter:
+    """The writing side of a GrowingBody.
+
+    ``commit`` is called on a disk thread when the body is whole and verified; what it raises is given to ``trouble``,
+    and so is a write that fails.  ``make_room(bytes)`` is asked once, on a disk thread, when the disk is full.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        key: str,
+        body: GrowingBody,
+        disk: Disk,
+        expected: Digest | None = None,
+        start: int = 0,
+        commit: Callable[[FillWriter], None] | None = None,
+        make_room: Callable[[int], bool] = lambda wanted: False,
+        trouble: Callable[[str, BaseException], None] = lambda what, why: None,
+    ) -> None:
+        self.key = key
+        self.body = body
+        self.storing = body.file is not None and commit is not None
+        self.written = start  # bytes in the file
+        self.received = body.floor or start
+        self.hashes = Hashes(expected)
+        self._start = start
+        self._disk = disk
+        self._commit = commit
+        self._make_room = make_room
+        self._trouble = trouble
+        self._producer: IPushProducer | None = None
+        self._paused = False
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._held: list[bytes] = []
+        self._busy = False
+        self._idle: list[Deferred[None]] = []
+        body.drained = self._balance
+        if start:
+            if expected is None:
+                body.publish(start)
+            else:
+                body.publish(max(0, start - 1))  # see _visible
+            self._run(self._disk.run(self.hashes.read_prefix, body.file, start), 0)
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """Take bytes from this push producer from now on."""
+        assert streaming, "an upstream body is a push producer"
+        self._producer = cast(IPushProducer, producer)
+        self._paused = False
+        self._balance()
+
+    def unregisterProducer(self) -> None:
+        """The producer has no more."""
+        self._producer = None
+
+    def write(self, data: bytes) -> None:
+        """The next bytes of the body."""
+        self.received += len(data)
+        if self.storing:
+            self._pending.append(data)
+            self._pending_bytes += len(data)
+            if not self._busy:
+                self._flush()
+        else:
+            if self.hashes.expected is not None:
+                self.hashes.update(data)
+            self._spill([data])
+        self._balance()
+
+    def _spill(self, pieces: list[bytes]) -> None:
+        # With a digest to check, the last piece is held back until the check, as the last byte is in the file.
+        if self.hashes.expected is not None:
+            pieces = self._held + pieces
+            self._held = pieces[-1:]
+            pieces = pieces[:-1]
+        self.body.spill(*pieces)
+
+    def _balance(self) -> None:
+        producer = self._producer
+        if producer is None:
+            return
+        waiting = self._pending_bytes + self.body.windowed
+        if not self._paused and waiting > HIGH_WATER:
+            self._paused = True
+            producer.pauseProducing()
+        elif self._paused and waiting < LOW_WATER:
+            self._paused = False
+            producer.resumeProducing()
+
+    def _flush(self) -> None:
+        pieces, self._pending = self._pending, []
+        self._run(self._disk.run(self._put, pieces, self.written), sum(map(len, pieces)), pieces)
+
+    def _put(self, pieces: list[bytes], offset: int) -> None:
+        """On a disk thread: hash and append."""
+        for piece in pieces:
+            self.hashes.update(piece)
+        assert self.body.file is not None
+        try:
+            write_all(self.body.file.descriptor, pieces, offset)
+        except OSError:
+            if not self._make_room(sum(map(len, pieces))):
+                raise
+            write_all(self.body.file.descriptor, pieces, offset)
+
+    def _run(self, job: Deferred[None], taken: int, pieces: list[bytes] | None = None) -> None:
+        self._busy = True
+
+        def done(result: None) -> None:
+            self.written += taken
+            self.body.publish(self._visible(self.written))
+
+        def failed(failure: object) -> None:
+            error = getattr(failure, "value", None)
+            assert isinstance(error, BaseException)
+            self._stop_storing(error, pieces or [])
+
+        def after(result: None) -> None:
+            self._busy = False
+            self._pending_bytes -= taken
+            if self._pending:
+                self._flush()
+            elif self._idle:
+                waiting, self._idle = self._idle, []
+                for deferred in waiting:
+                    deferred.callback(None)
+            self._balance()
+
+        job.addCallbacks(done, failed)
+        job.addBoth(after)
+        job.addErrback(lambda failure: self.log.failure("a fill of {key} went wrong", failure, key=self.key))
+
+    def _visible(self, written: int) -> int:
+        # With a digest to check, the last byte is held back until the check: nobody gets a complete but wrong body.
+        return written if self.hashes.expected is None else max(self.body.size, written - 1)
+
+    def _stop_storing(self, error: BaseException, pieces: list[bytes]) -> None:
+        self.storing = False
+        self._trouble(f"{self.key} is passed through, not stored", error)
+        if self.hashes.expected is not None:
+            for piece in self._pending:  # the pieces at hand were hashed before they were to be written
+                self.hashes.update(piece)
+            if pieces:
+                self.body.publish(self.written)
+        self._pending_bytes -= sum(map(len, self._pending))
+        pieces, self._pending = pieces + self._pending, []
+        self._spill(pieces)
+
+    async def flushed(self) -> None:
+        """Wait until all that was written is in the file, or has failed to be."""
+        while self._busy:
+            waiter: Deferred[None] = Deferred()
+            self._idle.append(waiter)
+            await waiter
+
+    async def finish(self) -> None:
+        """The upstream has sent everything: verify, publish the end, store.
+
+        Raises DigestMismatch; the readers have then been told, and the caller drops the partial file.
+        """
+        self.unregisterProducer()
+        await self.flushed()
+        if self.body.failure is not None:
+            raise self.body.failure
+        if not self.hashes.agree():
+            error = DigestMismatch(f"the body does not have the digest {self.hashes.expected}")
+            self.body.fail(error)
+            raise error
+        if self.storing:
+            self.body.sha256 = self.hashes.sha256.hexdigest()
+            if self.body.size < self.written:
+                self.body.publish(self.written)
+        if self._held:
+            self.body.spill(*self._held)
+        self.body.finish()
+        if self.storing and self._commit is not None:
+            try:
+                await self._disk.run(self._commit, self)
+            except Exception as error:
+                self.storing = False
+                self._trouble(f"{self.key} could not be stored", error)
+
+    def fail(self, reason: Truncated) -> None:
+        """The body will not be whole."""
+        self.unregisterProducer()
+        self.body.fail(reason)
+
+
+def write_all(descriptor: int, pieces: list[bytes], offset: int) -> None:
+    """Write all pieces at an offset; raises OSError, with what was written before it left in the file."""
+    remaining = [memoryview(piece) for piece in pieces if piece]
+    while remaining:
+        count = os.pwritev(descriptor, remaining[:512], offset)
+        offset += count
+        while remaining and count >= len(remaining[0]):
+            count -= len(remaining.pop(0))
+        if count:
+            remaining[0] = remaining[0][count:]

@@ -1,0 +1,58 @@
+"""Where the parts meet: twistd's options, and a service made of what the configuration names."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from twisted.python import usage
+
+from vault.config import LOG_LEVELS, Config, built_in, load
+from vault.errors import ConfigError
+from vault.service import VaultService
+
+
+class Options(usage.Options):
+    """The command line of ``twistd artifact-vault``."""
+
+    synopsis = "[--config FILE] [--log-level LEVEL]"
+    optParameters = [
+        ["config", "c", None, "The configuration file; by default the built-in sample."],
+        ["log-level", "l", None, f"One of {', '.join(LOG_LEVELS)}; by default what the configuration says."],
+    ]
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        from vault import __version__
+
+        sys.__stdout__ and sys.__stdout__.write(f"artifact-vault {__version__}\n")
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        """Refuse a level that does not exist."""
+        level = self["log-level"]
+        if level is not None and level.upper() not in LOG_LEVELS:
+            raise usage.UsageError(f"--log-level {level}: it is one of {', '.join(LOG_LEVELS)}")
+
+
+def read_config(file: str | None) -> Config:
+    """The configuration in ``file``, or the built-in one; raises ConfigError."""
+    return built_in(os.environ) if file is None else load(file, os.environ)
+
+
+def make_service(file: str | None, log_level: str | None = None) -> VaultService:
+    """The service for a configuration; a wrong one is told on standard error, and ends the process with status 1."""
+    try:
+        config = read_config(file)
+    except ConfigError as error:
+        (sys.__stderr__ or sys.stderr).write(f"{error}\n")
+        raise SystemExit(1) from None
+    from twisted.internet import reactor
+
+    return VaultService(config, lambda: read_config(file), reactor, log_level)
+
+
+def makeService(options: Any) -> VaultService:
+    """What twistd's plugin calls."""
+    return make_service(options["config"], options["log-level"])

@@ -1,0 +1,310 @@
+"""Transfer: one upstream body into one entry, whoever asks for it meanwhile.
+
+    state      what it means                                     what comes next
+    ASKING     request sent; who asks waits for the head         STREAMING, FRESHENED, REFUSED, FAILED
+    STREAMING  head known, body growing; readers follow it       COMPLETE, FAILED
+               (a body that breaks off is gone on with by Feed)
+    COMPLETE   whole and verified; being placed in the store     leaves the table
+    FRESHENED  304: the stored entry's head renewed              leaves the table
+    REFUSED    may not be stored: the first who asked is passed  leaves the table at once
+               the body, the others ask for themselves
+    FAILED     readers past the end get Truncated; who has no    leaves the table
+               head yet gets the error, or the stale entry
+
+It belongs to the cache, not to the client whose request began it: that client may leave and the fill goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from vault.artifact import Artifact, Head, Headers
+from vault.errors import BrokenAnswer, DigestMismatch, Truncated, VaultError
+from vault.feed import Changed, Feed, content_range, contradicts
+from vault.freshness import freshen, matches, resume_validator, storable, validators
+from vault.rate import Rate
+from vault.sources import Sources
+from vault.store.body import GrowingBody, StoredBody
+from vault.store.store import Partial, Store
+from vault.store.writer import FillWriter
+from vault.upstream import Answer
+
+UNREAD_LIMIT = 10.0
+"""Seconds after which a body that is only passed through is given up when nobody has begun to read it."""
+
+
+class State(Enum):
+    """See the table above."""
+
+    ASKING = auto()
+    STREAMING = auto()
+    COMPLETE = auto()
+    FRESHENED = auto()
+    REFUSED = auto()
+    FAILED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What those who wait for the head are told.
+
+    ``body`` is None only for those who must ask for themselves.  ``first`` is true for whoever began the transfer.
+    ``delimited`` is False where only closing the connection can end the body (RFC 9112 section 6.3).
+    """
+
+    state: State
+    body: GrowingBody | StoredBody | None
+    first: bool = False
+    delimited: bool = True
+    status: int = 200
+
+
+class Transfer:
+    """See the module's docstring.  ``stored`` is an expired entry to revalidate; ``ended`` is called at the end."""
+
+    log = Logger()
+
+    def __init__(
+        self, artifact: Artifact, sources: Sources, store: Store, clock: IReactorTime, bandwidth: Rate | None,
+        stored: StoredBody | None = None, private: bool = False,
+    ) -> None:  # fmt: skip
+        self.artifact = artifact
+        self.state = State.ASKING
+        self.body: GrowingBody | None = None
+        self.feed: Feed | None = None
+        self.left = False
+        self._sources = sources
+        self._store = store
+        self._clock = clock
+        self._bandwidth = bandwidth
+        self._stored = stored
+        self._private = private
+        self._waiting: list[Deferred[Outcome]] = []
+        self._outcome: Outcome | Failure | None = None
+        self._first = True
+        self._mourners: list[Deferred[None]] = []
+
+    def head(self) -> Deferred[Outcome]:
+        """Fires when the head is known; fails with the VaultError that the client is to be told."""
+        waiter: Deferred[Outcome] = Deferred(self._leave)
+        if isinstance(self._outcome, Failure):
+            waiter.errback(self._outcome.value)
+        elif self._outcome is not None:
+            waiter.callback(self._told(self._outcome, False))
+        else:
+            self._waiting.append(waiter)
+        return waiter
+
+    def _leave(self, waiter: Deferred[Outcome]) -> None:
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+
+    @staticmethod
+    def _told(outcome: Outcome, first: bool) -> Outcome:
+        body = outcome.body if first or outcome.state is not State.REFUSED else None
+        return Outcome(outcome.state, body, first, outcome.delimited, outcome.status)
+
+    def _tell(self, outcome: Outcome | Failure) -> None:
+        self._outcome = outcome
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if isinstance(outcome, Failure):
+                waiter.errback(outcome.value)
+            else:
+                first, self._first = self._first, False
+                waiter.callback(self._told(outcome, first))
+
+    @property
+    def joinable(self) -> bool:
+        """True while another reader can have the whole body from here."""
+        return self.state in (State.STREAMING, State.COMPLETE) and self.body is not None and self.body.joinable
+
+    @property
+    def failing(self) -> bool:
+        """True once it is clear that the body will not be whole; it may still hold its partial file."""
+        return self.body is not None and self.body.failure is not None and not self.left
+
+    def gone(self) -> Deferred[None]:
+        """Fires when the transfer has left the table."""
+        waiter: Deferred[None] = Deferred()
+        self._mourners.append(waiter)
+        return waiter
+
+    async def run(self, leave: Callable[[Transfer], None]) -> None:
+        """The whole life; never fails.  ``leave`` is called once, when the transfer is to leave the table."""
+        try:
+            await self._run(leave)
+        except VaultError as error:
+            self._fail(error)
+        except Exception as error:
+            self.log.failure("the transfer of {key} went wrong", key=self.artifact.key)
+            self._fail(VaultError(f"the vault made a mistake ({type(error).__name__}); its log says which"))
+        finally:
+            self._left(leave)
+
+    def _left(self, leave: Callable[[Transfer], None]) -> None:
+        if not self.left:
+            self.left = True
+            leave(self)
+            for waiter in self._mourners:
+                waiter.callback(None)
+
+    def _fail(self, error: VaultError) -> None:
+        self.state = State.FAILED
+        if self._outcome is None:
+            self._tell(Failure(error))
+        if self.body is not None:
+            self.body.fail(error if isinstance(error, Truncated) else Truncated(str(error)))
+
+    def stop(self, reason: str) -> None:
+        """End it here, as the vault is stopping; what has come stays for later."""
+        if self.feed is not None:
+            self.feed.stop(reason)
+
+    async def _run(self, leave: Callable[[Transfer], None]) -> None:
+        answer, partial = await self._answer()
+        if answer is None:
+            assert partial is not None
+            await self._finish_partial(partial)
+            return
+        if answer.status == 304:
+            assert self._stored is not None
+            await self._store.renew(self.artifact.key, self._stored, freshen(self._stored.head, answer.head))
+            self.state = State.FRESHENED
+            self._tell(Outcome(State.FRESHENED, self._stored, status=304))
+            return
+        head, length = answer.head, answer.length
+        if answer.status == 206:
+            assert partial is not None
+            found = content_range(answer.head)
+            length = found[2] if found is not None else None
+            head = partial.head
+        keep = storable(head) and not self._private and (answer.delimited or self.artifact.digest is not None)
+        if keep:
+            writer = await self._store.create(self.artifact.key, head, length, self.artifact.digest, partial)
+            if answer.status == 206 and writer.received == 0:
+                answer.abort()  # the disk failed us: what came before cannot be had from it
+                answer = await self._sources.ask(self.artifact)
+                head, length = answer.head, answer.length
+                writer = self._store.pass_through(self.artifact.key, head, length, self.artifact.digest)
+        else:
+            writer = self._store.pass_through(self.artifact.key, head, length, self.artifact.digest)
+        try:
+            await self._stream(answer, writer, length, leave)
+        finally:
+            answer.abort()
+
+    async def _stream(
+        self, answer: Answer, writer: FillWriter, length: int | None, leave: Callable[[Transfer], None]
+    ) -> None:
+        self.body = writer.body
+        feed = self.feed = Feed(
+            self.artifact, self._sources, writer, answer, length, self._clock, self._bandwidth
+        )  # fmt: skip
+        if writer.storing:
+            self.state = State.STREAMING
+        else:
+            self.state = State.REFUSED
+            self._left(leave)
+        writer.body.deserted = lambda: None if writer.storing else feed.stop("nobody reads it any more")
+        keep = False
+        try:
+            self._tell(Outcome(self.state, writer.body, delimited=answer.delimited, status=answer.status))
+            if not writer.storing:
+                self._clock.callLater(UNREAD_LIMIT, self._unread, writer)
+            await feed.run()
+            self.log.debug("{key} has come ({size} bytes)", key=self.artifact.key, size=writer.received)
+            self.state = State.COMPLETE if writer.storing else self.state
+            await writer.finish()
+            if writer.storing:
+                self.log.info("stored {key} ({size} bytes)", key=self.artifact.key, size=writer.received)
+        except DigestMismatch as error:
+            self.log.error("{key} from {url}: {error}; dropped", key=self.artifact.key, url=feed.url, error=str(error))
+            raise
+        except Truncated as error:
+            keep = feed.resumable and not isinstance(error, Changed)
+            self.log.warn("{key}: {error}", key=self.artifact.key, error=str(error))
+            writer.fail(error)
+            raise
+        finally:
+            await self._store.ended(writer, keep)
+
+    def _unread(self, writer: FillWriter) -> None:
+        if not writer.body.readers and not writer.body.complete and self.feed is not None:
+            self.feed.stop("nobody has begun to read it")
+
+    # -- the first answer -------------------------------------------------------------------------------------------
+
+    async def _answer(self) -> tuple[Answer | None, Partial | None]:
+        """The upstream's answer: 200, 304 of the stored entry, or 206 that goes on with the partial that is returned.
+
+        No answer where the partial is the whole body already.
+        """
+        if self._stored is not None:
+            answer = await self._sources.ask(
+                self.artifact, tuple(validators(self._stored.head)), accept=(200, 203, 304), patient=False
+            )
+            if answer.status != 304:
+                return answer, None
+            if matches(self._stored.head, answer.head):
+                return answer, None
+            answer.discard()
+            return await self._sources.ask(self.artifact), None
+        partial = None if self._private else await self._store.partial(self.artifact.key)
+        headers = None if partial is None else self._resume_headers(partial)
+        if partial is None or headers is None:
+            return await self._sources.ask(self.artifact), None
+        if partial.size == partial.length:
+            return None, partial
+        answer = await self._sources.ask(self.artifact, headers, accept=(200, 203, 206, 416))
+        if answer.status in (200, 203):
+            return answer, None
+        found = content_range(answer.head)
+        elsewhere = answer.asked != self.artifact.urls[0]
+        if (
+            answer.status == 206
+            and found is not None
+            and found[0] == partial.size
+            and (partial.length is None or found[2] in (None, partial.length))
+            and not contradicts(partial.head, answer.head, elsewhere)
+        ):
+            return answer, partial
+        answer.discard()
+        if answer.status == 416 and partial.length is None and _total(answer.head) == partial.size:
+            return None, partial
+        await self._store.discard(self.artifact.key)
+        return await self._sources.ask(self.artifact), None
+
+    def _resume_headers(self, partial: Partial) -> Headers | None:
+        validator = resume_validator(partial.head)
+        if validator is None:
+            return (("Range", f"bytes={partial.size}-"),) if self.artifact.digest is not None else None
+        return (("Range", f"bytes={partial.size}-"), ("If-Range", validator))
+
+    async def _finish_partial(self, partial: Partial) -> None:
+        """All bytes were there when the vault was stopped: verify and store them."""
+        writer = await self._store.create(
+            self.artifact.key, partial.head, partial.size, self.artifact.digest, partial
+        )  # fmt: skip
+        self.body = writer.body
+        if not writer.storing:
+            raise BrokenAnswer("the disk failed; ask again")
+        self.state = State.STREAMING
+        try:
+            self._tell(Outcome(State.STREAMING, writer.body))
+            await writer.finish()
+            self.state = State.COMPLETE
+        finally:
+            await self._store.ended(writer, keep=False)
+
+
+def _total(head: Head) -> int | None:
+    unit, _, total = (head.get("Content-Range") or "").partition("*/")
+    return int(total) if unit.strip() == "bytes" and total.isdigit() and len(total) < 20 else None

@@ -1,0 +1,455 @@
+"""Upstream: asks one backend's hosts, and gives the answer's head with a body that can be streamed or aborted.
+
+Requests go through treq over the agent below it, which sends just what is asked for and keeps the answer as it came:
+treq would otherwise ask for gzip and decode it.  Redirects are followed here, credentials stay with the hosts of the
+configuration, connections are counted per host, and every library's exception becomes one of ``vault.errors``.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+from OpenSSL import SSL
+from treq.client import HTTPClient
+from twisted.internet import error as net
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool, ProxyAgent, ResponseDone, ResponseFailed
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers as RawHeaders
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from vault import __version__
+from vault.artifact import Head, Headers
+from vault.connect import Endpoints, TunnelRefused
+from vault.errors import (
+    BrokenAnswer,
+    ConnectionRefused,
+    ForbiddenTarget,
+    NameNotFound,
+    Timeout,
+    TLSFailed,
+    Unavailable,
+    UpstreamError,
+)
+from vault.freshness import end_to_end, retry_after
+from vault.options import UpstreamOptions
+
+MAX_REDIRECTS = 5
+REDIRECTS = (301, 302, 303, 307, 308)
+DRAIN_LIMIT = 64 * 1024
+KEEP_ALIVE = 4  # seconds; below the 5 s after which common servers close an idle connection
+LONGEST_GATE = 3600.0
+
+
+@implementer(IAgent)
+class VerbatimAgent:
+    """The innermost agent of one request: sends exactly ``url`` and ``headers``, keeps the raw response.
+
+    It stands below treq, which adds ``Accept-Encoding: gzip`` and would decode what carries a Content-Encoding: here
+    that field is taken out of treq's sight.
+    """
+
+    def __init__(self, agent: IAgent, url: str, headers: Headers) -> None:
+        self._agent = agent
+        self._url = url.encode("ascii")
+        self._headers = headers
+        self.response: Any = None
+        self.fields: list[tuple[bytes, Sequence[bytes]]] = []
+
+    def request(
+        self, method: bytes, uri: bytes, headers: RawHeaders | None = None, bodyProducer: IBodyProducer | None = None
+    ) -> Deferred[IResponse]:
+        """Issue the request."""
+        verbatim = RawHeaders()
+        for name, value in self._headers:
+            verbatim.addRawHeader(name.encode("ascii"), value.encode("latin-1"))
+
+        def keep(response: Any) -> IResponse:
+            self.response = response
+            self.fields = list(response.headers.getAllRawHeaders())
+            response.headers.removeHeader(b"Content-Encoding")
+            kept: IResponse = response
+            return kept
+
+        return self._agent.request(method, self._url, verbatim, bodyProducer).addCallback(keep)
+
+
+class _Receiver(Protocol):
+    """Hands an answer's body on, and watches that it does not stand still."""
+
+    def __init__(self, answer: Answer, clock: IReactorTime, idle_timeout: float) -> None:
+        self._answer = answer
+        self._clock = clock
+        self._idle_timeout = idle_timeout
+        self._last = clock.seconds()
+        self._paused = False
+        self._watch: IDelayedCall | None = clock.callLater(idle_timeout, self._look)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._last = self._clock.seconds()
+        self._answer.on_data(data)
+
+    def pause(self) -> None:
+        self._paused = True
+        if self.transport is not None:
+            self.transport.pauseProducing()  # type: ignore[attr-defined]  # the body's transport is a push producer
+
+    def resume(self) -> None:
+        self._paused = False
+        self._last = self._clock.seconds()
+        if self.transport is not None:
+            self.transport.resumeProducing()  # type: ignore[attr-defined]  # see pause
+
+    def _look(self) -> None:
+        idle = 0.0 if self._paused else self._clock.seconds() - self._last
+        if idle < self._idle_timeout:
+            self._watch = self._clock.callLater(self._idle_timeout - idle, self._look)
+        else:
+            self._watch = None
+            self._answer.end(Timeout(f"{self._answer.host} sent nothing for {self._idle_timeout:g} s"))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.stop_watching()
+        if reason.check(ResponseDone):
+            self._answer.end(None)
+        elif reason.check(PotentialDataLoss):
+            self._answer.delimited = False
+            self._answer.end(None)
+        else:
+            self._answer.end(Unavailable(f"{self._answer.host} closed the connection in the middle of the body"))
+
+    def stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+
+class Answer:
+    """An upstream's answer: its head now, its body when ``deliver`` is called.
+
+    ``url`` is where it came from, ``asked`` the URL before redirects.  ``length`` is the body's length in bytes, None
+    while unknown; ``delimited`` is False where only the closing of the
+    connection ends the body, so that nothing tells a whole one from a cut one (RFC 9112 section 8).
+    It is an IPushProducer of the body.
+    """
+
+    def __init__(
+        self, head: Head, length: int | None, delimited: bool, url: str, response: Any, raw: Any, clock: IReactorTime,
+        idle_timeout: float, release: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.head = head
+        self.length = length
+        self.delimited = delimited
+        self.url = url
+        self.asked = url
+        self.host = urlsplit(url).netloc.rpartition("@")[2]
+        self.on_data: Callable[[bytes], None] = lambda data: None
+        self._on_end: Callable[[UpstreamError | None], None] = lambda error: None
+        self._response = response
+        self._raw = raw
+        self._clock = clock
+        self._idle_timeout = idle_timeout
+        self._release: Callable[[], None] | None = release
+        self._receiver: _Receiver | None = None
+        self._ended = False
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        return self.head.status
+
+    def deliver(self, on_data: Callable[[bytes], None], on_end: Callable[[UpstreamError | None], None]) -> None:
+        """Stream the body to ``on_data``; ``on_end`` gets None after a body that ended as its framing says."""
+        self.on_data = on_data
+        self._on_end = on_end
+        self._receiver = _Receiver(self, self._clock, self._idle_timeout)
+        self._response.deliverBody(self._receiver)
+
+    def end(self, error: UpstreamError | None) -> None:
+        """The body has ended, or ends here because of ``error``."""
+        if self._ended:
+            return
+        on_end = self._on_end
+        self.abort()
+        on_end(error)
+
+    def abort(self) -> None:
+        """Want no more of the body: the connection is closed unless the body is at its end."""
+        if self._ended:
+            return
+        self._ended = True
+        self.on_data = lambda data: None
+        self._on_end = lambda error: None
+        if self._receiver is None:
+            # An unread body would keep its connection, paused, for ever: reading it is what ends it.
+            self._receiver = _Receiver(self, self._clock, self._idle_timeout)
+            self._response.deliverBody(self._receiver)
+        self._receiver.stop_watching()
+        transport = transport_of(self._raw)
+        if transport is not None:
+            transport.abortConnection()
+        if self._release is not None:
+            release, self._release = self._release, None
+            release()
+
+    def discard(self) -> None:
+        """Want nothing of the body; a short one is read so that the connection can be used again."""
+        if self.length is not None and self.length <= DRAIN_LIMIT:
+            self.deliver(lambda data: None, lambda error: None)
+        else:
+            self.abort()
+
+    def pauseProducing(self) -> None:
+        """Send nothing for now."""
+        if self._receiver is not None and not self._ended:
+            self._receiver.pause()
+
+    def resumeProducing(self) -> None:
+        """Go on sending."""
+        if self._receiver is not None and not self._ended:
+            self._receiver.resume()
+
+    def stopProducing(self) -> None:
+        """Want no more."""
+        self.abort()
+
+
+def transport_of(response: Any) -> Any:
+    """The transport a response is being read from; None when it has been read, or cannot be told.
+
+    Twisted gives no way to abort a response whose head has come (twisted#8227): this looks where it keeps it.
+    """
+    proxy = getattr(response, "_transport", None)
+    return getattr(proxy, "_producer", None)
+
+
+@dataclass(slots=True)
+class _Host:
+    """What is kept about one upstream host: its connections, and until when it asked not to be asked."""
+
+    slots: DeferredSemaphore
+    gate: float = 0.0
+
+
+class Upstream:
+    """The hosts of one backend.  ``urls`` are its base URLs, ``now`` gives POSIX seconds."""
+
+    log = Logger()
+
+    def __init__(
+        self, reactor: Any, options: UpstreamOptions, urls: Sequence[str], now: Callable[[], float], instance: str = ""
+    ) -> None:
+        self.options = options
+        self._reactor = reactor
+        self._now = now
+        self._via = f"1.1 artifact-vault{'-' if instance else ''}{instance}"
+        self._origins = frozenset(origin_of(url) for url in urls)
+        hosts = frozenset(host for url in urls if (host := urlsplit(url).hostname) is not None)
+        self._endpoints = Endpoints(reactor, hosts, options.connect_timeout, options.proxy, options.ca_file)
+        self._pool = HTTPConnectionPool(reactor)
+        self._pool.maxPersistentPerHost = 8
+        self._pool.cachedConnectionTimeout = KEEP_ALIVE
+        self._agent = Agent.usingEndpointFactory(reactor, self._endpoints, self._pool)
+        self._proxy_agent: Any = None
+        if options.proxy:
+            self._proxy_agent = ProxyAgent(self._endpoints.proxy_endpoint(), reactor, self._pool)
+        self._hosts: dict[str, _Host] = {}
+
+    async def close(self) -> None:
+        """Close idle connections."""
+        await self._pool.closeCachedConnections()
+
+    async def ask(self, method: str, url: str, headers: Headers = (), timeout: float | None = None) -> Answer:
+        """Send a request and wait for the head of the answer, following redirects.
+
+        ``timeout`` (seconds, by default ``first_byte_timeout``) is for each hop.  Raises UpstreamError; a status code,
+        whatever it is, is an answer.
+        """
+        trusted = True
+        asked = url
+        for _ in range(MAX_REDIRECTS + 1):
+            trusted = trusted and origin_of(url) in self._origins
+            answer = await self._ask_once(method, url, headers, trusted, timeout or self.options.first_byte_timeout)
+            location = answer.head.get("Location")
+            if answer.status not in REDIRECTS or location is None:
+                answer.asked = asked
+                return answer
+            answer.discard()
+            url = self._redirected(url, location)
+        raise BrokenAnswer(f"{urlsplit(url).hostname} redirects more than {MAX_REDIRECTS} times")
+
+    def _redirected(self, url: str, location: str) -> str:
+        try:
+            # Fields are read as Latin-1; a server that puts UTF-8 there means it percent-encoded.
+            encoded = quote(location.encode("latin-1"), safe="!#$%&'()*+,/:;=?@[]~")
+            target = urlsplit(urljoin(url, encoded))
+            host = target.hostname
+            _ = target.port
+        except ValueError as error:
+            raise BrokenAnswer("the upstream redirects to something that is no URL") from error
+        if target.scheme not in ("http", "https") or not host or target.username is not None:
+            raise ForbiddenTarget("the upstream redirects to something that is not a plain http or https URL")
+        if urlsplit(url).scheme == "https" and target.scheme == "http":
+            raise ForbiddenTarget(f"{urlsplit(url).hostname} redirects from https to http ({host})")
+        local = host == "localhost" or host.endswith(".localhost")
+        if origin_of(target.geturl()) not in self._origins and (
+            self._endpoints.forbidden(host) or (local and self._endpoints.forbidden("127.0.0.1"))
+        ):
+            raise ForbiddenTarget(f"{urlsplit(url).hostname} redirects to {host}, which the vault must not contact")
+        return target._replace(fragment="").geturl()
+
+    async def _ask_once(self, method: str, url: str, headers: Headers, trusted: bool, timeout: float) -> Answer:
+        authority = urlsplit(url).netloc
+        host = self._hosts.get(authority)
+        if host is None:
+            host = self._hosts[authority] = _Host(DeferredSemaphore(self.options.max_connections))
+        if host.gate > self._now():
+            raise Unavailable(f"{authority} asked to be left alone for a while", host.gate - self._now())
+        await self._within(host.slots.acquire(), timeout, f"all connections to {authority} are in use")
+        try:
+            answer = await self._send(method, url, self._fields(url, headers, trusted), timeout, host.slots.release)
+        except BaseException:
+            host.slots.release()
+            raise
+        wait = retry_after(answer.head, self._now())
+        if answer.status == 429 and wait is not None:
+            host.gate = self._now() + min(wait, LONGEST_GATE)
+        return answer
+
+    def _fields(self, url: str, headers: Headers, trusted: bool) -> Headers:
+        fields = list(headers)
+        names = {name.lower() for name, _ in fields}
+        if trusted:
+            fields.extend(field for field in self.options.headers if field[0].lower() not in names)
+            if self.options.username is not None and "authorization" not in names:
+                pair = f"{self.options.username}:{self.options.password or ''}"
+                fields.append(("Authorization", "Basic " + base64.b64encode(pair.encode()).decode("ascii")))
+        else:
+            fields = [field for field in fields if field[0].lower() not in ("authorization", "cookie")]
+        names = {name.lower() for name, _ in fields}
+        if "user-agent" not in names:
+            fields.append(("User-Agent", f"artifact-vault/{__version__}"))
+        if "accept" not in names:
+            fields.append(("Accept", "*/*"))
+        fields += [("Accept-Encoding", "identity"), ("Via", self._via)]
+        credentials = self._endpoints.proxy_credentials
+        if credentials is not None and url.startswith("http:"):
+            fields.append(("Proxy-Authorization", credentials))
+        return tuple(fields)
+
+    async def _send(
+        self, method: str, url: str, headers: Headers, timeout: float, release: Callable[[], None]
+    ) -> Answer:
+        agent = self._proxy_agent if self._proxy_agent is not None and url.startswith("http:") else self._agent
+        verbatim = VerbatimAgent(agent, url, headers)
+        host = urlsplit(url).hostname or ""
+        requested_at = self._now()
+        try:
+            # A client of its own for each request: treq's clients keep cookies.
+            sending = HTTPClient(verbatim).request(
+                method, url, unbuffered=True, allow_redirects=False, reactor=self._reactor
+            )
+            response = await self._within(sending, timeout, f"{host} did not answer within {timeout:g} s")
+        except Exception as error:
+            if self._endpoints.refused(host):
+                raise ForbiddenTarget(f"{host} has only addresses that the vault must not contact") from error
+            raise explained(error, host) from error
+        raw = verbatim.response
+        length = None if raw.length is UNKNOWN_LENGTH else int(raw.length)
+        if method == "HEAD":
+            length = _content_length(verbatim.fields)
+        head = Head(raw.code, end_to_end(verbatim.fields), requested_at, self._now())
+        delimited = length is not None or not self._ends_by_closing(raw)
+        return Answer(
+            head, length, delimited, url, response, raw, self._reactor, self.options.idle_timeout, release
+        )  # fmt: skip
+
+    def _ends_by_closing(self, raw: Any) -> bool:
+        if tuple(raw.version)[1:] == (1, 0):
+            return True
+        protocol = self._endpoints.protocols.get(id(transport_of(raw)))
+        decoder = getattr(getattr(protocol, "_parser", None), "bodyDecoder", None)
+        return decoder is not None and getattr(decoder, "contentLength", 0) is None
+
+    async def _within(self, waited: Deferred[Any], seconds: float, message: str) -> Any:
+        timed_out = False
+
+        def expire() -> None:
+            nonlocal timed_out
+            timed_out = True
+            waited.cancel()
+
+        timer = self._reactor.callLater(seconds, expire)
+        try:
+            return await waited
+        except Exception as error:
+            if timed_out:
+                raise Timeout(message) from error
+            raise
+        finally:
+            if timer.active():
+                timer.cancel()
+
+
+def origin_of(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port of a URL: where credentials may go (RFC 6454)."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _content_length(fields: Sequence[tuple[bytes, Sequence[bytes]]]) -> int | None:
+    for name, values in fields:
+        if name.lower() == b"content-length" and values[0].isdigit():
+            return int(values[0])
+    return None
+
+
+def explained(error: BaseException, host: str) -> UpstreamError:
+    """One of our errors for what a request failed with."""
+    if isinstance(error, UpstreamError):
+        return error
+    for cause in _causes(error):
+        if isinstance(cause, UpstreamError):
+            return cause
+        if isinstance(cause, (net.DNSLookupError, net.UnknownHostError)):
+            return NameNotFound(f"the name {host} could not be resolved")
+        if isinstance(cause, (net.TimeoutError, net.TCPTimedOutError)):
+            return Timeout(f"no connection to {host} within the connect timeout")
+        if isinstance(cause, net.ConnectError):
+            return ConnectionRefused(f"no connection to {host}: {_reason(cause)}")
+        if isinstance(cause, TunnelRefused):
+            return ConnectionRefused(str(cause))
+        if isinstance(cause, SSL.Error) or type(cause).__name__ in ("VerificationError", "CertificateError"):
+            return TLSFailed(f"the certificate or TLS handshake of {host} is not acceptable: {_reason(cause)}")
+        if isinstance(cause, CancelledError):
+            return Unavailable(f"the request to {host} was given up")
+        if isinstance(cause, net.ConnectionLost | net.ConnectionDone | net.ConnectionAborted):
+            return Unavailable(f"{host} closed the connection without an answer")
+    if isinstance(error, ResponseFailed):
+        return BrokenAnswer(f"{host} sent something that is not HTTP")
+    return BrokenAnswer(f"the answer of {host} could not be read ({type(error).__name__})")
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    found = [error]
+    for reason in getattr(error, "reasons", None) or []:
+        if isinstance(reason, Failure) and reason.value is not None:
+            found += _causes(reason.value)
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SSL.Error):
+        details = error.args[0] if error.args else []
+        return ", ".join(str(item[-1]) for item in details if item) or "the handshake failed"
+    text = getattr(error, "string", None) or str(error) or type(error).__name__
+    return str(text)

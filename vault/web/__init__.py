@@ -1,0 +1,1 @@
+"""What clients see: URLs, status codes, header fields, the access log."""

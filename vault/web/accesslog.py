@@ -1,0 +1,106 @@
+"""The access log: one line a request, which no client can forge and in which no password is told.
+
+The text form is Apache's combined format (https://httpd.apache.org/docs/2.4/logs.html#combined) with four fields at the
+end: cache result, backend, duration in seconds, and ``aborted`` or ``-``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+
+from twisted.logger import Logger
+
+NAMESPACE = "vault.access"
+MAX_FIELD = 2048
+CLIENT_GONE = 499
+"""The status logged where the client left before it was answered, as nginx has it."""
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+# The user and password of a URL, also in the form that APT proxies know: http://HTTPS///user:password@host/.
+_USERINFO = re.compile(r"(://|HTTPS///)[^/?#\s]*@", re.IGNORECASE)
+_UNSAFE = re.compile(r"[^\x20-\x7e]|[\"\\]")
+
+
+@dataclass(frozen=True, slots=True)
+class AccessEntry:
+    """One request as it is logged; ``time`` is POSIX seconds of its arrival, ``bytes`` those of the body sent.
+
+    Text is what the client sent, one character a byte (latin-1); the log does the escaping.
+    """
+
+    time: float
+    client: str
+    method: str
+    target: str
+    protocol: str
+    status: int
+    bytes: int
+    referer: str
+    user_agent: str
+    cache: str
+    backend: str
+    seconds: float
+    aborted: bool
+
+
+def escape(text: str) -> str:
+    r"""At most 2048 characters of ``text``, with control characters, quotes, backslashes and non-ASCII as ``\xHH``."""
+    if len(text) > MAX_FIELD:
+        text = text[:MAX_FIELD] + "..."
+    return _UNSAFE.sub(_hexadecimal, text)
+
+
+def _hexadecimal(match: re.Match[str]) -> str:
+    encoded = match[0].encode("latin-1" if match[0] <= "\xff" else "utf-8", "replace")
+    return "".join(f"\\x{byte:02X}" for byte in encoded)
+
+
+def redact(target: str, method: str = "") -> str:
+    """``target`` without the user and password of a URL in it (or of the authority that a CONNECT names)."""
+    if method == "CONNECT":
+        return re.sub(r".*@", "***@", target)
+    return _USERINFO.sub(r"\1***@", target)
+
+
+def text_line(entry: AccessEntry) -> str:
+    """The entry in combined format, with the cache result and the duration after it."""
+    at = datetime.fromtimestamp(entry.time, timezone.utc)
+    # strftime would name the month in the language of the process.
+    stamp = f"{at:%d}/{_MONTHS[at.month - 1]}/{at:%Y:%H:%M:%S} +0000"
+    parts = (entry.method, redact(entry.target, entry.method), entry.protocol)
+    asked = " ".join(escape(part) for part in parts if part)
+    return (
+        f'{_word(entry.client)} - - [{stamp}] "{asked or "-"}" {entry.status} {entry.bytes or "-"} '
+        f'"{escape(redact(entry.referer)) or "-"}" "{escape(redact(entry.user_agent)) or "-"}" '
+        f"{_word(entry.cache)} {_word(entry.backend)} {entry.seconds:.3f} {'aborted' if entry.aborted else '-'}"
+    )
+
+
+def _word(text: str) -> str:
+    return escape(text).replace(" ", "\\x20") or "-"
+
+
+def json_line(entry: AccessEntry) -> str:
+    """The entry as one JSON object, its keys in the order of AccessEntry; text is escaped as in the other form."""
+    fields = asdict(entry)
+    fields["time"] = datetime.fromtimestamp(entry.time, timezone.utc).isoformat(timespec="milliseconds")
+    fields["seconds"] = round(entry.seconds, 3)
+    fields["target"] = redact(entry.target, entry.method)
+    fields["referer"] = redact(entry.referer)
+    fields["user_agent"] = redact(entry.user_agent)
+    return json.dumps({key: escape(value) if isinstance(value, str) else value for key, value in fields.items()})
+
+
+class AccessLog:
+    """Writes entries, as ``form`` says, through the logger ``vault.access``: the event's ``line`` is ready to print."""
+
+    def __init__(self, form: str = "text", log: Logger | None = None) -> None:
+        self._line = json_line if form == "json" else text_line
+        self._log = Logger(namespace=NAMESPACE) if log is None else log
+
+    def write(self, entry: AccessEntry) -> None:
+        """Log one request."""
+        self._log.info("{line}", line=self._line(entry))

@@ -1,0 +1,312 @@
+"""One client connection: heads of a bounded size in a bounded time, and an end to clients that take nothing.
+
+A connection is in one of four states, and each but the last has one deadline::
+
+    IDLE      no byte of a request yet      idle_timeout, then closed
+    HEAD      from its first byte on        header_timeout in all, then 408
+    BODY      from the end of the head on   idle_timeout in all, then 408
+    HANDLING  the request is answered       none; what follows waits
+
+Beside it, whenever bytes wait to be sent, the client must take some of them every ``stall_timeout`` seconds.  What is
+wrong with a message itself is answered here by ``refuse``, after which nothing more is read from the connection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableDescriptor
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, Request, datetimeToString
+
+from vault.web.errors import plain_text, reason_phrase
+from vault.web.limits import StallWatch, unsent_bytes
+from vault.web.request import MAX_BODY, VaultRequest
+
+if TYPE_CHECKING:
+    from vault.web.site import VaultSite
+
+MAX_HEAD = 32 * 1024
+LINGER = 2.0
+"""Seconds that a client has to read a refusal before the connection is closed."""
+
+log = Logger()
+
+TLS_HANDSHAKE = b"\x16"  # RFC 8446 section 5.1: the content type of a record that carries a ClientHello
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
+
+
+class State(Enum):
+    """What the connection is waiting for."""
+
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    HANDLING = auto()
+
+
+class VaultChannel(HTTPChannel):
+    """An HTTP/1.1 server connection (RFC 9112); ``factory`` and ``site`` are the VaultSite that made it."""
+
+    MAX_LENGTH = MAX_HEAD
+    totalHeadersSize = MAX_HEAD
+    transport: Any  # TCP, TLS or unix; no one interface of Twisted's has all that is used here
+    requests: list[VaultRequest]
+    site: VaultSite
+    stall: StallWatch
+
+    state = State.IDLE
+    closing = False
+    """True once nothing more is read from the client."""
+    surplus = False
+    """True for a connection beyond the allowed number: its first request is answered with 503."""
+
+    _fresh = True
+    _head_size = 0
+    _fields = 0
+    _request_line = b""
+    _deadline: IDelayedCall | None = None
+
+    # The connection.
+
+    def connectionMade(self) -> None:
+        """Begin to wait for a request."""
+        super().connectionMade()
+        socket = self.transport.transport if self.isSecure() else self.transport
+        self.stall = StallWatch(
+            self.site.reactor, lambda: unsent_bytes(socket), lambda: self.site.limits.stall_timeout, self._stalled
+        )
+        if not self.site.admit(self):
+            self.abort()
+            return
+        self._idle()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is over: so are its requests."""
+        self.closing = True
+        self._set_deadline(None)
+        self.stall.stop()
+        self.site.departed(self)
+        super().connectionLost(reason)
+
+    def abort(self) -> None:
+        """Reset the connection; its request, if any, hears of it by ``connectionLost``."""
+        self.closing = True
+        self._set_deadline(None)
+        self.transport.abortConnection()
+
+    def loseConnection(self) -> None:
+        """Close when all is sent; a client that does not take it is cut off."""
+        self.closing = True
+        self._set_deadline(None)
+        super().loseConnection()
+        self.stall.watch(True)
+
+    def close_when_done(self) -> None:
+        """Close now, or after the response under way."""
+        self.persistent = False
+        if self.state is State.IDLE and not self.closing:
+            self.loseConnection()
+
+    # What arrives.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Parse; the time for a head runs from its first byte, however slowly the others follow."""
+        if self.closing:
+            return
+        if self._fresh:
+            self._fresh = False
+            if data.startswith(TLS_HANDSHAKE) and not self.isSecure():
+                self.refuse(400, "This port speaks plain HTTP, not HTTPS: use an http:// address.")
+                return
+        if self.state is State.IDLE:
+            self._head_begins()
+        super().dataReceived(data)
+        if self.state is State.IDLE and not self.closing and self._buffer:
+            self._head_begins()  # the beginning of a pipelined request came together with the one just answered
+
+    def lineReceived(self, line: bytes) -> None:
+        """One line of a head."""
+        if self.closing:
+            return
+        if self.state is State.IDLE:
+            self._head_begins()
+        self._head_size += len(line) + len(self.delimiter)
+        if self._head_size > MAX_HEAD:
+            self.lineLengthExceeded(line)
+            return
+        if not self._request_line:
+            # Clients that send raw UTF-8 in a target mean it percent-encoded (RFC 3986 section 2.5).
+            line = self._request_line = _NOT_ASCII.sub(lambda match: b"%%%02X" % ord(match[0]), line)
+        super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """The head is too long (RFC 6585 section 5)."""
+        self.refuse(431, "The request head is larger than 32 KiB.")
+
+    def headerReceived(self, line: bytes) -> bool:
+        """One field of a head; too many are as bad as too long ones."""
+        if self.closing:
+            return False
+        self._fields += 1
+        if self._fields > self.maxHeaders:
+            self.refuse(431, f"The request has more than {self.maxHeaders} header fields.")
+            return False
+        return bool(super().headerReceived(line))
+
+    def allHeadersReceived(self) -> None:
+        """The head is complete; a body that is too large is refused before the client is told to go on."""
+        if self.closing:
+            return
+        if self.length is not None and self.length > MAX_BODY:
+            self.refuse(413, "The request body is larger than 1 MiB.")
+            return
+        self.state = State.BODY
+        self._set_deadline(self.site.limits.idle_timeout, self._body_late)
+        super().allHeadersReceived()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """A part of a body, or what came behind the request that is being answered."""
+        if not self.closing:
+            super().rawDataReceived(data)
+
+    def allContentReceived(self) -> None:
+        """The request is complete."""
+        if self.closing:
+            return
+        self.state = State.HANDLING
+        self._set_deadline(None)
+        self._head_size = self._fields = 0
+        self._request_line = b""
+        super().allContentReceived()
+
+    def checkPersistence(self, request: Request, version: bytes) -> bool:
+        """Whether the connection outlives the response (RFC 9112 section 9.3)."""
+        lines = request.requestHeaders.getRawHeaders(b"Connection", [])
+        options = {option.strip().lower() for line in lines for option in line.split(b",")}
+        if self.site.draining or b"close" in options:
+            request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+            return False
+        return version == b"HTTP/1.1"
+
+    def requestDone(self, request: Request) -> None:
+        """The response is complete: on to the next request, or close."""
+        if self.closing:
+            return
+        if self.persistent:
+            self._idle()
+        super().requestDone(request)
+
+    # Refusals.
+
+    def refuse(self, status: int, text: str, retry_after: float | None = None) -> None:
+        """Answer with one sentence, write the access log line, and close without losing the answer on the way."""
+        if self.closing:
+            return
+        self.closing = True
+        self._set_deadline(None)
+        self.clearLineBuffer()
+        request = self._refused_request()
+        body, headers = plain_text(text, retry_after)
+        headers.setRawHeaders(b"Server", [self.site.server_name])
+        headers.setRawHeaders(b"Date", [datetimeToString(self.site.reactor.seconds())])
+        headers.setRawHeaders(b"Connection", [b"close"])
+        self.writeHeaders(b"HTTP/1.1", b"%d" % status, reason_phrase(status), headers)
+        request.code = status
+        request.startedWriting = 1
+        if request.method != b"HEAD":
+            self.write(body)
+            request.sentLength = len(body)
+        request.log_access()
+        self._linger()
+
+    def _refused_request(self) -> VaultRequest:
+        """The request that is refused, with as much of its request line as there is, for the access log."""
+        request = self.requests[-1] if self.requests else VaultRequest(self)
+        if self.state is not State.HANDLING:
+            parts = self._request_line.split(b" ")
+            if len(parts) == 3:
+                request.method, request.uri, request.clientproto = parts
+            else:
+                request.method, request.uri, request.clientproto = b"", self._request_line, b""
+        return request
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # Twisted calls this for every message it cannot parse, and has no public name for it.
+        self.refuse(400, "The request is not valid HTTP/1.1.")
+
+    def _linger(self) -> None:
+        """Send an end of file but go on reading for a while.
+
+        Closing a socket with unread bytes resets it, and a reset can destroy the answer before the client has read it
+        (RFC 9112 section 9.6).
+        """
+        half_closeable = IHalfCloseableDescriptor.providedBy(self.transport)
+        if self.isSecure() or not half_closeable:
+            self.loseConnection()  # TLS waits for the client's closing alert by itself
+            return
+        self.transport.unregisterProducer()
+        self.transport.loseWriteConnection()
+        self._set_deadline(LINGER, self._linger_over)
+
+    def _linger_over(self) -> None:
+        self.transport.loseConnection()
+        self.stall.watch(True)
+
+    # Deadlines.
+
+    def _set_deadline(self, seconds: float | None, late: Callable[[], object] | None = None) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
+        if seconds is not None and late is not None:
+            self._deadline = self.site.reactor.callLater(seconds, late)
+
+    def _idle(self) -> None:
+        self.state = State.IDLE
+        limits = self.site.limits
+        self._set_deadline(limits.header_timeout if self.surplus else limits.idle_timeout, self._idle_over)
+
+    def _idle_over(self) -> None:
+        if self.surplus:
+            self.refuse(503, "Too many clients are connected; try again soon.", retry_after=5.0)
+        elif self.stall.unsent():
+            self.stall.watch(False)  # the last response is still being taken; that has its own limit
+            self._idle()
+        else:
+            self.loseConnection()
+
+    def _head_begins(self) -> None:
+        self.state = State.HEAD
+        self._set_deadline(self.site.limits.header_timeout, self._head_late)
+
+    def _head_late(self) -> None:
+        self.refuse(408, "The request head was not complete in time.")
+
+    def _body_late(self) -> None:
+        self.refuse(408, "The request body was not complete in time.")
+
+    # Clients that do not take what they asked for.
+
+    def pauseProducing(self) -> None:
+        """The send buffer is full."""
+        super().pauseProducing()
+        self.stall.watch(True)
+
+    def resumeProducing(self) -> None:
+        """The send buffer is empty."""
+        self.stall.stop()
+        super().resumeProducing()
+
+    def _stalled(self, seconds: float) -> None:
+        log.info(
+            "cutting off {client}: it took nothing for {seconds} s",
+            client=getattr(self.getPeer(), "host", "unix"),
+            seconds=round(seconds),
+        )
+        self.abort()

@@ -1,0 +1,101 @@
+"""Short answers in plain text, for people who read them in the output of pip, docker or apt."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from twisted.web.http import Request
+from twisted.web.http_headers import Headers
+
+from vault.errors import Missing, UpstreamError, VaultError
+from vault.web.headers import CACHE_NAME, retry_after_value
+
+# What describes a representation that is not sent after all (RFC 9110 section 8), or how long it may be kept.
+_REPRESENTATION = (
+    b"Accept-Ranges",
+    b"Age",
+    b"Content-Encoding",
+    b"Content-Language",
+    b"Content-Location",
+    b"Content-Range",
+    b"Docker-Content-Digest",
+    b"ETag",
+    b"Expires",
+    b"Last-Modified",
+    b"Repr-Digest",
+    b"Vary",
+)
+
+
+def reason_phrase(status: int) -> bytes:
+    """The standard phrase of a status code; empty where there is none."""
+    try:
+        return HTTPStatus(status).phrase.encode("ascii")
+    except ValueError:
+        return b""
+
+
+def plain_text(text: str, retry_after: float | None = None) -> tuple[bytes, Headers]:
+    """The body and the fields of an answer that is ``text`` and a line feed; no cache may keep it."""
+    body = text.encode("utf-8", "replace") + b"\n"
+    headers = Headers()
+    headers.setRawHeaders(b"Content-Type", [b"text/plain; charset=utf-8"])
+    headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
+    headers.setRawHeaders(b"Cache-Control", [b"no-store"])
+    if retry_after is not None:
+        headers.setRawHeaders(b"Retry-After", [retry_after_value(retry_after)])
+    return body, headers
+
+
+def respond(request: Request, status: int, text: str, retry_after: float | None = None) -> None:
+    """Answer ``request`` with ``text`` and a line feed, and finish it; no cache may keep the answer.
+
+    ``retry_after`` (seconds) becomes a whole ``Retry-After`` between 1 and 60.  A HEAD request gets the same fields and
+    no body.  Fields that describe a representation are removed.  Where a response has begun, nothing true can be said
+    any more and the connection is aborted; where the client has gone, nothing happens.
+    """
+    if request.finished or request.channel is None or getattr(request, "aborted", False):
+        return
+    if request.startedWriting:
+        abort = getattr(request, "abort", None)
+        if abort is not None:
+            abort()
+        else:
+            request.loseConnection()
+        return
+    body, headers = plain_text(text, retry_after)
+    for name in _REPRESENTATION:
+        request.responseHeaders.removeHeader(name)
+    for field, lines in headers.getAllRawHeaders():
+        request.responseHeaders.setRawHeaders(field, list(lines))
+    request.setResponseCode(status, reason_phrase(status))
+    request.write(body)
+    request.finish()
+
+
+def status_of(error: VaultError) -> int:
+    """The status a client gets for ``error``.
+
+    An upstream's 404 and 410 are told as they are; its refusal of the vault is never told as a refusal of the client
+    (RFC 9110 sections 15.5.2 and 15.5.4), since clients give up or ask for a password then.
+    """
+    if isinstance(error, Missing):
+        return 410 if error.upstream_status == 410 else error.status
+    if isinstance(error, UpstreamError) and error.status in (401, 403, 407):
+        return 502
+    return error.status
+
+
+def respond_error(request: Request, error: VaultError, backend: str = "") -> None:
+    """Answer ``request`` with what went wrong, naming the ``backend`` where one is concerned.
+
+    ``Proxy-Status`` carries the error type of RFC 9209 section 2.3; 429 and 503 carry ``Retry-After``, the error's own
+    or 5 seconds.
+    """
+    status = status_of(error)
+    retry_after = None
+    if status in (429, 503):
+        retry_after = 5.0 if error.retry_after is None else error.retry_after
+    request.responseHeaders.setRawHeaders(b"Proxy-Status", [f"{CACHE_NAME}; error={error.proxy_error}".encode("ascii")])
+    text = str(error) or reason_phrase(status).decode("ascii")
+    respond(request, status, f"{backend}: {text}" if backend else text, retry_after)

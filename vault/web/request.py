@@ -1,0 +1,300 @@
+"""One request at the edge: who may ask, how often, and that every request ends in exactly one access log line.
+
+What a target means is the business of the resource tree; it finds the target raw in ``uri``.
+"""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import server
+from twisted.web.error import UnsupportedMethod
+from twisted.web.http import NO_BODY_CODES, datetimeToString
+from twisted.web.resource import IResource
+from twisted.web.server import NOT_DONE_YET
+
+from vault.errors import VaultError
+from vault.web.accesslog import CLIENT_GONE, AccessEntry, redact
+from vault.web.errors import respond, respond_error
+from vault.web.limits import client_ip
+
+if TYPE_CHECKING:
+    from vault.web.channel import VaultChannel
+    from vault.web.site import VaultSite
+
+log = Logger()
+
+MAX_BODY = 1024 * 1024
+
+# RFC 9110 section 9 and RFC 5789; without TRACE, which would echo credentials back.
+KNOWN_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT"})
+_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)", re.DOTALL)
+
+
+class VaultRequest(server.Request):
+    """A request, with what the access log wants to know of it.
+
+    The resource that answers sets ``cache_result`` and ``backend``; ``body_bytes`` is counted by ``write``.
+    """
+
+    defaultContentType = None  # Twisted's text/html would be a lie about an artifact without a type.
+    # Twisted deletes the instance's own when the response is finished, and sets None when the client has gone.
+    channel: VaultChannel | None = None  # type: ignore[assignment]  # Twisted declares HTTPChannel alone
+    content: BytesIO
+    site: VaultSite
+
+    cache_result: str = "-"
+    backend: str = "-"
+    aborted: bool = False
+    """True once the connection was cut by ``abort``."""
+
+    _logged = False
+
+    def __init__(self, channel: VaultChannel, *args: Any, **kwargs: Any) -> None:
+        super().__init__(channel, *args, **kwargs)
+        self.site = channel.site
+        self.started = self.site.reactor.seconds()
+
+    # Who asks for what.
+
+    @property
+    def client_host(self) -> str:
+        """The IP address of the peer as text; empty for a unix socket."""
+        return str(getattr(self.client, "host", None) or "")
+
+    @property
+    def body_bytes(self) -> int:
+        """The bytes of the response body handed to the connection so far."""
+        return int(self.sentLength)
+
+    def authority_form(self) -> str | None:
+        """``host:port`` as the target of a CONNECT names it (RFC 9112 section 3.2.3); None for other requests."""
+        return _text(self.uri) if self.method == b"CONNECT" else None
+
+    def absolute_form(self) -> tuple[str, str, str] | None:
+        """Scheme, authority, and path with its query, of a target in absolute form (RFC 9112 section 3.2.2).
+
+        The scheme is in lower case; authority and path are as they were sent, with ``/`` for an empty path.  None for a
+        target of another form.
+        """
+        match = None if self.method == b"CONNECT" else _ABSOLUTE.fullmatch(self.uri)
+        if match is None:
+            return None
+        scheme, authority, path = (_text(part) for part in match.groups())
+        return scheme.lower(), authority, path if path.startswith("/") else "/" + path
+
+    def joined_headers(self) -> dict[str, str]:
+        """The request's fields by lower-case name, the lines of each joined by ``", "`` (RFC 9110 section 5.3)."""
+        return {
+            name.decode("latin-1").lower(): b", ".join(lines).decode("latin-1")
+            for name, lines in self.requestHeaders.getAllRawHeaders()
+        }
+
+    # What the channel calls.
+
+    def gotLength(self, length: int | None) -> None:
+        """Keep the body in memory; the channel has seen to it that it is small, or counts as it comes."""
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Take a part of the body; more than ``MAX_BODY`` bytes in all are refused."""
+        if self.channel is None or self.channel.closing:
+            return
+        if self.content.tell() + len(data) > MAX_BODY:
+            self.channel.refuse(413, "The request body is larger than 1 MiB.")
+            return
+        self.content.write(data)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The client has gone, or was cut off."""
+        super().connectionLost(reason)
+        self.log_access(aborted=True)
+
+    def process(self) -> None:
+        """Answer: the edge's own refusals first, then the resource tree."""
+        self.setHeader(b"Server", self.site.server_name)
+        self.setHeader(b"Date", datetimeToString(self.site.reactor.seconds()))
+        try:
+            if not self._refused():
+                self.render(self.site.getResourceFor(self))
+        except Exception:  # whatever a resource raises, its client gets an answer and the others are served on
+            self.processingFailed(Failure())
+
+    def _refused(self) -> bool:
+        """Answer what never reaches the resource tree; True if that was done.  Sets the path for the others."""
+        assert self.channel is not None
+        if self.channel.surplus:
+            self.channel.refuse(503, "Too many clients are connected; try again soon.", retry_after=5.0)
+            return True
+        if not self._allowed():
+            respond(self, 403, "This client address is not allowed to use this server.")
+            return True
+        wait = self.site.request_rate.take(self.client_host)
+        if wait:
+            respond(self, 429, "Too many requests from this client address.", retry_after=wait)
+            return True
+        if len(self.requestHeaders.getRawHeaders(b"Host", [])) != 1 and self.clientproto != b"HTTP/1.0":
+            # RFC 9112 section 3.2: a server MUST refuse this; two servers could read it in two ways.
+            self.channel.refuse(400, "The request must have exactly one Host field.")
+            return True
+        if self.method not in KNOWN_METHODS:
+            self._refuse_method([b"GET", b"HEAD"])
+            return True
+        if self.method == b"CONNECT":
+            respond(self, 403, "This server does not open tunnels (CONNECT).")
+            return True
+        self.prepath = []
+        if self.uri == b"*":
+            self._answer_star()
+            return True
+        if self.absolute_form() is None:
+            if not self.uri.startswith(b"/"):
+                self.channel.refuse(400, "The request target must be a path that starts with '/', or a URL.")
+                return True
+            self.postpath = [unquote_to_bytes(segment) for segment in self.path[1:].split(b"/")]
+        else:
+            # One opaque segment: a child of the root is never taken for a path on another server.
+            self.postpath = [self.uri]
+        return False
+
+    def _allowed(self) -> bool:
+        networks = self.site.access_allow
+        if not networks or not self.client_host:
+            return True
+        address = client_ip(self.client_host)
+        return address is not None and any(address in network for network in networks)
+
+    def _answer_star(self) -> None:
+        """``*`` means the server as a whole, which has OPTIONS alone (RFC 9110 section 9.3.7)."""
+        if self.method != b"OPTIONS":
+            self._refuse_method([b"OPTIONS"])
+            return
+        self.setHeader(b"Allow", b"GET, HEAD, OPTIONS")
+        self.setHeader(b"Content-Length", b"0")
+        self.finish()
+
+    def _refuse_method(self, allowed: list[bytes]) -> None:
+        self.setHeader(b"Allow", b", ".join(allowed))
+        respond(self, 405, "This method is not allowed here.")
+
+    # What a resource calls.
+
+    def render(self, resrc: IResource) -> None:
+        """Let ``resrc`` answer: bytes are the whole body, ``NOT_DONE_YET`` says that it answers by itself."""
+        try:
+            body = resrc.render(self)
+        except UnsupportedMethod as error:
+            names: list[str | bytes] = list(error.allowedMethods)
+            self._refuse_method(sorted(map(_token, names)))
+            return
+        if body == NOT_DONE_YET:
+            return
+        if not isinstance(body, bytes):
+            raise TypeError(f"{resrc!r} answered with {type(body).__name__}, not with bytes")
+        if self.code not in NO_BODY_CODES:
+            self.setHeader(b"Content-Length", b"%d" % len(body))
+        self.write(body)
+        self.finish()
+
+    def processingFailed(self, reason: Failure) -> None:
+        """Answer for what went wrong: as a VaultError says, else with a plain 500 and a traceback in the log."""
+        if reason.check(VaultError):
+            error = reason.value
+            assert isinstance(error, VaultError)
+            respond_error(self, error, "" if self.backend == "-" else self.backend)
+            return
+        target = redact(_text(self.path), _text(self.method))
+        log.failure("answering {method} {target} failed", reason, method=_text(self.method), target=target)
+        respond(self, 500, "The server failed to answer this request; its log says why.")
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the body; nothing after ``abort``."""
+        if not self.aborted:
+            super().write(data)
+
+    def finish(self) -> None:
+        """End the response, or abort the connection where the body is not as long as its Content-Length said.
+
+        A wrong length would make the client take the next response for a part of this one.  Nothing after ``abort``.
+        """
+        if self.aborted:
+            return
+        if self.startedWriting and self.channel is not None and not self._length_kept():
+            log.error(
+                "the body of {target} has {sent} bytes, not as many as announced",
+                target=redact(_text(self.path)),
+                sent=self.sentLength,
+            )
+            if self.producer is not None:
+                self.unregisterProducer()
+            self.abort()
+            return
+        super().finish()
+
+    def _length_kept(self) -> bool:
+        if self.method == b"HEAD" or self.code in NO_BODY_CODES:
+            return True
+        announced = self.responseHeaders.getRawHeaders(b"Content-Length")
+        return announced is None or announced[-1] == b"%d" % self.sentLength
+
+    def abort(self) -> None:
+        """Reset the connection, so that no client takes what it has for the whole; harmless when it is over."""
+        if self.aborted or self.finished or self.channel is None:
+            return
+        self.aborted = True
+        self.log_access(aborted=True)
+        self.channel.abort()
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        """Let ``producer`` write the body; it is stopped at once where the client has gone."""
+        if self.aborted or self.channel is None:
+            producer.stopProducing()
+            return
+        super().registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """The producer has written all; harmless when the client has gone."""
+        if self.channel is None:
+            self.producer = None
+            return
+        super().unregisterProducer()
+
+    # The access log.
+
+    def log_access(self, *, aborted: bool = False) -> None:
+        """Write the access log line, once; there is none for a request that never was complete."""
+        if self._logged or self.clientproto == server.Request.clientproto:
+            return
+        self._logged = True
+        self.site.access_log.write(
+            AccessEntry(
+                time=self.started,
+                client=self.client_host or "unix",
+                method=self.method.decode("latin-1"),
+                target=self.uri.decode("latin-1"),
+                protocol=self.clientproto.decode("latin-1"),
+                status=self.code if self.startedWriting else CLIENT_GONE,
+                bytes=self.body_bytes,
+                referer=(self.getHeader(b"referer") or b"").decode("latin-1"),
+                user_agent=(self.getHeader(b"user-agent") or b"").decode("latin-1"),
+                cache=self.cache_result,
+                backend=self.backend,
+                seconds=max(0.0, self.site.reactor.seconds() - self.started),
+                aborted=aborted,
+            )
+        )
+
+
+def _text(raw: bytes) -> str:
+    """Text that gives the same bytes back when encoded as UTF-8 with surrogate escapes."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _token(name: str | bytes) -> bytes:
+    return name.encode("ascii") if isinstance(name, str) else name

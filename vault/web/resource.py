@@ -1,0 +1,235 @@
+"""ArtifactResource: GET and HEAD of artifacts, as RFC 9110 and RFC 9111 have them, from the body the cache finds."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import ensureDeferred
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from vault.artifact import Artifact, Head
+from vault.body import ClientGone, Delivery, Part
+from vault.cache import Cache, Found
+from vault.errors import Truncated, VaultError
+from vault.freshness import age, cache_control
+from vault.interfaces import IBackend
+from vault.outcome import How
+from vault.store.body import GrowingBody
+from vault.web import conditional, ranges
+from vault.web.errors import respond, respond_error
+from vault.web.headers import cache_status, not_modified_fields, repr_digest, response_fields
+from vault.web.request import VaultRequest
+
+OF_STORED_COPIES = (How.HIT, How.JOINED, How.STALE, How.REVALIDATED)
+
+
+@dataclass(slots=True)
+class Reply:
+    """What is about to be sent: ``parts`` of a body ``length`` bytes long in all, None where that is not known."""
+
+    status: int
+    parts: list[Part]
+    length: int | None
+    content_range: str | None = None
+    content_type: str | None = None
+
+
+class _Glance:
+    """A reader that only looks: attached and detached, it tells a body that nobody will read it."""
+
+    offset = 0
+
+
+class ArtifactResource(Resource):
+    """One backend's artifacts.  ``path`` is what follows the prefix: canonical, percent-encoded, with its query."""
+
+    isLeaf = True
+    log = Logger()
+
+    def __init__(
+        self, backend: IBackend, cache: Cache, reactor: Any, now: Callable[[], float], path: str = "",
+        instance: str = "",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.backend = backend
+        self.cache = cache
+        self._reactor = reactor
+        self._now = now
+        self._path = path
+        self._instance = instance
+
+    def at(self, path: str) -> ArtifactResource:
+        """The resource of one path."""
+        return ArtifactResource(self.backend, self.cache, self._reactor, self._now, path, self._instance)
+
+    def render_GET(self, request: VaultRequest) -> int:
+        """Answer with the artifact; also for HEAD."""
+        request.backend = self.backend.name
+        ensureDeferred(self._answer(request)).addErrback(
+            lambda failure: self.log.failure("answering {uri} failed", failure, uri=request.uri.decode("latin-1"))
+        )
+        return NOT_DONE_YET
+
+    def render_HEAD(self, request: VaultRequest) -> int:
+        """Answer with the artifact's head."""
+        return self.render_GET(request)
+
+    async def _answer(self, request: VaultRequest) -> None:
+        try:
+            headers = request.joined_headers()
+            if self._instance and self._instance in headers.get("via", ""):
+                respond(request, 508, "This request came from this very server: its upstream leads back to it.")
+                return
+            artifact = self.backend.resolve(self._path, headers)
+            asked = cache_control(Head(headers=(("Cache-Control", headers.get("cache-control", "")),)))
+            no_cache = "no-cache" in asked or asked.get("max-age") == "0"
+            look = self.cache.head if request.method == b"HEAD" else self.cache.lookup
+            found = await look(artifact, no_cache)
+        except VaultError as error:
+            self._refuse(request, error)
+            return
+        if request.channel is None or request.aborted:
+            found.body.attach(_GLANCE)
+            found.body.detach(_GLANCE)
+            return
+        try:
+            await self._serve(request, artifact, headers, found)
+        except VaultError as error:
+            self._refuse(request, error)
+
+    def _refuse(self, request: VaultRequest, error: VaultError) -> None:
+        request.cache_result = "MISS"
+        request.setHeader(b"X-Cache", b"MISS")
+        request.setHeader(b"Cache-Status", f"ArtifactVault; fwd=uri-miss; detail={error.proxy_error}".encode("ascii"))
+        respond_error(request, error, self.backend.name)
+
+    async def _serve(self, request: VaultRequest, artifact: Artifact, headers: dict[str, str], found: Found) -> None:
+        head = self._head(found)
+        method = request.method.decode("ascii")
+        if conditional.evaluate(method, headers, head):
+            self._set_fields(request, found, head, only_for_304=True)
+            request.setResponseCode(304)
+            found.body.attach(_GLANCE)
+            found.body.detach(_GLANCE)
+            request.finish()
+            return
+        reply = None
+        if method == "GET" and "range" in headers and conditional.range_applies(headers, head):
+            reply = await self._ranged(request, artifact, headers["range"], found, head)
+            if reply is None and request.finished:
+                return
+        if reply is None:
+            reply = Reply(head.status, [(0, found.body.length)], found.body.length)
+        self._set_fields(request, found, head)
+        if reply.content_range is not None:
+            request.setHeader(b"Content-Range", reply.content_range.encode("ascii"))
+        if reply.content_type is not None:
+            request.setHeader(b"Content-Type", reply.content_type.encode("ascii"))
+        if reply.length is not None:
+            request.setHeader(b"Content-Length", b"%d" % reply.length)
+        elif not found.delimited:
+            # The upstream's own answer ends only by closing: nothing truer can be said to the client.
+            request.clientproto = b"HTTP/1.0"
+            assert request.channel is not None
+            request.channel.persistent = False
+        request.setResponseCode(reply.status)
+        if method == "HEAD":
+            request.write(b"")
+            request.finish()
+            return
+        await self._deliver(request, found, reply)
+
+    async def _deliver(self, request: VaultRequest, found: Found, reply: Reply) -> None:
+        limit = request.site.byte_rate if request.site.byte_rate.per_second else None
+        stall = request.site.limits.stall_timeout
+        delivery = Delivery(request, found.body, reply.parts, self._reactor, stall, limit)
+        try:
+            await delivery.start()
+        except ClientGone:
+            request.abort()
+        except Truncated as error:
+            self.log.warn("cut off {uri}: {error}", uri=request.uri.decode("latin-1"), error=str(error))
+            request.abort()
+        except OSError as error:
+            self.log.error("reading {uri} from disk: {error}", uri=request.uri.decode("latin-1"), error=str(error))
+            request.abort()
+        else:
+            request.finish()
+
+    async def _ranged(
+        self, request: VaultRequest, artifact: Artifact, asked: str, found: Found, head: Head
+    ) -> Reply | None:
+        """The reply to a Range request; None for the whole body, or when it is answered already (416)."""
+        body = found.body
+        if body.length is None:
+            if found.how is How.BYPASS or (ranges.first_offset(asked) is None and not asked.startswith("bytes=-")):
+                return None
+            assert isinstance(body, GrowingBody)
+            await body.ended()  # the length must be known to say which bytes these are
+        assert body.length is not None
+        length = body.length
+        try:
+            spans = ranges.parse(asked, length)
+        except ranges.Unsatisfiable:
+            self._set_fields(request, found, head)
+            body.attach(_GLANCE)
+            body.detach(_GLANCE)
+            request.setHeader(b"Content-Range", ranges.unsatisfied_range(length).encode("ascii"))
+            respond(request, 416, f"The artifact has {length} bytes; none of those asked for.")
+            return None
+        if spans is None or (len(spans) > 1 and found.how is How.BYPASS):
+            return None
+        if len(spans) > 1:
+            kind = head.get("Content-Type") or "application/octet-stream"
+            multipart = ranges.Multipart(spans, length, kind, secrets.token_hex(16))
+            parts: list[Part] = []
+            for preamble, span in zip(multipart.preambles, spans, strict=True):
+                parts += [preamble, span]
+            parts.append(multipart.closing)
+            return Reply(206, parts, multipart.content_length, None, multipart.header.decode("ascii"))
+        start, stop = spans[0]
+        if isinstance(body, GrowingBody) and found.how is not How.BYPASS and not self.cache.near(artifact, body, start):
+            direct = await self.cache.fetch_range(artifact, body, start, stop)
+            if direct is not None:
+                found.body, found.how, found.fwd, found.stored = direct, How.BYPASS, "partial", False
+        return Reply(206, [(start, stop)], stop - start, ranges.content_range(start, stop, length))
+
+    def _head(self, found: Found) -> Head:
+        head = found.body.head
+        if head.etag is None and found.body.sha256 is not None:
+            # A validator of our own, so that what the upstream gave none for can be resumed and revalidated.
+            head = head.with_headers({"ETag": f'"sha256-{found.body.sha256}"'})
+        return head
+
+    def _set_fields(self, request: VaultRequest, found: Found, head: Head, only_for_304: bool = False) -> None:
+        aged = found.how in OF_STORED_COPIES or head.get("Age") is not None
+        fields = response_fields(
+            head, age=age(head, self._now()) if aged else None, accept_ranges=found.body.length is not None or aged
+        )
+        if only_for_304:
+            fields = not_modified_fields(fields)
+        seen: set[bytes] = set()
+        for name, value in fields:
+            if name.lower() in seen:
+                request.responseHeaders.addRawHeader(name, value)
+            else:
+                request.responseHeaders.setRawHeaders(name, [value])
+                seen.add(name.lower())
+        if found.body.sha256 is not None and found.body.complete:
+            request.setHeader(b"Repr-Digest", repr_digest(found.body.sha256))
+        request.cache_result = found.how.x_cache
+        request.setHeader(b"X-Cache", found.how.x_cache.encode("ascii"))
+        status = cache_status(
+            found.how, existing=head.get("Cache-Status"), fwd=found.fwd, fwd_status=found.fwd_status,
+            stored=found.stored, collapsed=found.collapsed, ttl=None if found.ttl is None else int(found.ttl),
+            detail=found.detail,
+        )  # fmt: skip
+        request.setHeader(b"Cache-Status", status.encode("latin-1"))
+
+
+_GLANCE = _Glance()

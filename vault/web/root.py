@@ -1,0 +1,122 @@
+"""RootResource: which resource a request target belongs to.
+
+Targets are matched raw, as they were sent: Twisted's own ``postpath`` is percent-decoded, and decoding twice is how
+paths that were refused come back.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET
+
+from vault.errors import BadRequest
+from vault.paths import normalise
+from vault.upstream import origin_of
+from vault.web.errors import respond
+from vault.web.health import Healthz, Readyz
+from vault.web.request import VaultRequest
+from vault.web.resource import ArtifactResource
+
+
+class Refusal(Resource):
+    """A short plain answer for whatever is asked."""
+
+    isLeaf = True
+
+    def __init__(self, status: int, text: str, location: str | None = None) -> None:
+        super().__init__()
+        self._status = status
+        self._text = text
+        self._location = location
+
+    def render(self, request: VaultRequest) -> int:
+        """Answer."""
+        if self._location is not None:
+            request.setHeader(b"Location", self._location.encode("ascii"))
+        respond(request, self._status, self._text)
+        return NOT_DONE_YET
+
+
+class RootResource(Resource):
+    """The tree: prefixes to backends, longest first; the pages for machines; targets in absolute form."""
+
+    def __init__(self, artifacts: Sequence[ArtifactResource], problems: Callable[[], list[str]]) -> None:
+        super().__init__()
+        self._artifacts = sorted(artifacts, key=lambda artifact: -len(artifact.backend.prefix))
+        self._pages: dict[str, IResource] = {"/healthz": Healthz(), "/readyz": Readyz(problems)}
+
+    def getChildWithDefault(self, path: bytes, request: Any) -> IResource:
+        """The leaf that answers ``request``, whatever its decoded path says."""
+        absolute = request.absolute_form()
+        try:
+            if absolute is None:
+                return self._local(request.uri)
+            scheme, authority, raw = absolute
+            if scheme == "http" and is_self(authority, request):
+                return self._local(raw.encode("utf-8", "surrogateescape"))
+            return self._proxied(scheme, authority, raw)
+        except BadRequest as error:
+            return Refusal(400, str(error))
+
+    def render(self, request: Any) -> Any:
+        """``/`` itself, which has no child segments."""
+        return self.getChildWithDefault(b"", request).render(request)
+
+    def _local(self, target: bytes) -> IResource:
+        canonical = normalise(target, drop_single_dots=True)
+        path = canonical.partition("?")[0]
+        page = self._pages.get(path)
+        if page is not None:
+            return page
+        for artifact in self._artifacts:
+            prefix = artifact.backend.prefix
+            if canonical.startswith(prefix):
+                return artifact.at(canonical[len(prefix) :])
+            if path == prefix[:-1]:
+                query = canonical[len(path) :]
+                return Refusal(301, f"The address is {prefix}", prefix + query)
+        known = ", ".join(sorted(artifact.backend.prefix for artifact in self._artifacts))
+        if path == "/":
+            return Refusal(200, f"Artifact Vault. It serves {known}; /healthz and /readyz tell how it is.")
+        return Refusal(404, f"Nothing is served here; the prefixes are {known}.")
+
+    def _proxied(self, scheme: str, authority: str, raw: str) -> IResource:
+        try:
+            asked = origin_of(f"{scheme}://{authority}/")
+        except ValueError as error:
+            raise BadRequest("The target's authority is not a host with an optional port.") from error
+        path = normalise(raw.encode("utf-8", "surrogateescape"), drop_single_dots=True)
+        candidates = [
+            (len(base.path), artifact, path[len(base.path) :])
+            for artifact in self._artifacts
+            for base in map(urlsplit, artifact.backend.upstreams)
+            if origin_of(base.geturl()) == asked and path.startswith(base.path)
+        ]
+        if not candidates:
+            return Refusal(403, "This server is no open proxy: no backend's upstream covers this URL.")
+        _, artifact, rest = max(candidates, key=lambda candidate: candidate[0])
+        return artifact.at(rest)
+
+
+def is_self(authority: str, request: VaultRequest) -> bool:
+    """True if an absolute-form target names this very server: a request to it, not through it (RFC 9112 3.2.2)."""
+    here = request.getHost()
+    try:
+        parts = urlsplit(f"http://{authority}")
+        host, port = parts.hostname or "", parts.port or 80
+    except ValueError:
+        return False
+    if port != getattr(here, "port", None):
+        return False
+    if host in (getattr(here, "host", ""), "localhost", socket.gethostname(), socket.getfqdn()):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
