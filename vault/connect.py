@@ -34,7 +34,7 @@ from twisted.web.client import URI, BrowserLikePolicyForHTTPS
 from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import directlyProvides, implementer
 
-RECEIVE_SIZE = 256 * 1024
+RECEIVE_SIZE = 128 * 1024
 """Bytes taken from a socket at a time: four times Twisted's default, because each time costs a pass through Python."""
 
 MAX_TUNNEL_HEAD = 16 * 1024

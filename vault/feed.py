@@ -80,8 +80,8 @@ class Feed:
 
     @property
     def rate(self) -> float:
-        """Bytes a second since the feed began."""
-        return (self.writer.received - self.start) / max(0.001, self._clock.seconds() - self.started_at)
+        """Bytes a second since the feed began; what comes at first, out of buffers on the way, tells little."""
+        return (self.writer.received - self.start) / max(1.0, self._clock.seconds() - self.started_at)
 
     @property
     def url(self) -> str:

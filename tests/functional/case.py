@@ -101,6 +101,12 @@ class FunctionalCase(SynchronousTestCase):
         """Wait until the vault answers for ``path`` from its cache."""
         eventually(lambda: self.get(path, method="HEAD").cache == "HIT", timeout, f"{path} in the cache")
 
+    def wait_until_kept(self, path: str, content: Content, timeout: float = 20.0) -> None:
+        """Wait until the cache directory has just this content as a plain file, then look at each of its bytes."""
+        file = self.kept(path)
+        eventually(lambda: file.is_file() and file.stat().st_size == content.size, timeout, f"{file} on the disk")
+        self.assert_file(file, content)
+
     def assert_whole(self, reply: Reply, content: Content, status: int = 200) -> None:
         """The reply has ``status`` and just this content."""
         self.assertEqual(reply.status, status, reply.body[:300])
@@ -124,7 +130,9 @@ class FunctionalCase(SynchronousTestCase):
         if shutil.which(client) is None:
             raise SkipTest(f"{client} is not installed")
         # The clients' own configuration files must not decide what is tested.
-        variables = environment(HOME=str(self.directory), WGETRC="/dev/null")
+        wgetrc = self.directory / "wgetrc"
+        wgetrc.touch()
+        variables = environment(HOME=str(self.directory), WGETRC=str(wgetrc))
         return subprocess.run(
             [client, *arguments],
             cwd=self.directory,

@@ -68,15 +68,15 @@ class StopTests(FunctionalCase):
         new = self.origin.put("/a", content=Content(5, 8 * MIB), etag='"2"')
         self.vault.start()
         self.assert_whole(self.get("/a"), new)
-        self.wait_until_stored("/a")
-        self.assert_file(self.kept("/a"), new)
+        self.wait_until_kept("/a", new)
 
     def test_entries_survive_a_kill(self) -> None:
         """What was complete before kill -9 is a hit after it."""
         content = self.origin.put("/a", MIB)
         self.start_vault()
         self.get("/a")
-        self.wait_until_stored("/a")
+        self.wait_until_kept("/a", content)
+        time.sleep(0.3)
         self.vault.kill()
         self.vault.start()
         reply = self.get("/a")
@@ -118,14 +118,14 @@ class DamageTests(FunctionalCase):
         self.content = self.origin.put("/dir/a", MIB)
         self.start_vault()
         self.get("/dir/a")
+        self.wait_until_kept("/dir/a", self.content)
         self.wait_until_stored("/dir/a")
 
     def assert_refetched(self) -> None:
         """The object comes whole, from the upstream, and is kept again."""
         self.assert_whole(self.get("/dir/a"), self.content)
         self.assertGreater(len(self.origin.requests("/dir/a", "GET")), 1)
-        self.wait_until_stored("/dir/a")
-        self.assert_file(self.kept("/dir/a"), self.content)
+        self.wait_until_kept("/dir/a", self.content)
 
     def test_plain_files(self) -> None:
         """The cache holds plain files under the backend's name."""

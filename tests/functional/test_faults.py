@@ -8,7 +8,7 @@ import threading
 from tests.functional.case import FunctionalCase
 from tests.functional.clients import together
 from tests.functional.content import Content
-from tests.functional.script import MIB, Answer
+from tests.functional.script import MIB, OLD_DATE, Answer
 
 CUT = (18, 56)  # curl: transfer closed with bytes outstanding, failure in receiving
 
@@ -74,7 +74,8 @@ class ResumeTests(FunctionalCase):
         self.start_vault(base_urls=[self.origin.url + "/", other.url + "/"])
         self.assert_whole(self.get("/a"), content)
         [continued] = other.requests("/a", "GET")
-        self.assertEqual(continued.headers.get("if-range"), '"1"')
+        # Mirrors tag a file each in its own way, but keep its date: either will do.
+        self.assertIn(continued.headers.get("if-range"), ('"1"', OLD_DATE))
 
     def test_second_mirror_when_the_first_is_down(self) -> None:
         """A mirror that refuses connections is passed over."""

@@ -40,8 +40,7 @@ class RevalidationTests(FunctionalCase):
         reply = self.get("/a")
         self.assert_whole(reply, new)
         self.assertEqual(reply.headers["etag"], '"2"')
-        self.wait_until_stored("/a")
-        self.assert_file(self.kept("/a"), new)
+        self.wait_until_kept("/a", new)
 
     def test_stale_while_revalidate(self) -> None:
         """Shortly after it expired the old copy is served at once and refreshed behind."""

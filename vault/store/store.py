@@ -205,9 +205,12 @@ class Store:
 
     async def _adopt(self, key: str) -> StoredBody | None:
         """While the index is being rebuilt, an entry is looked for where its file would be."""
-        if key in self._filling or not await self._disk.run(self.adopt, "/".join(file_name(key))):
+        try:
+            if key in self._filling or not await self._disk.run(self.adopt, "/".join(file_name(key))):
+                return None
+            row = self.index.find(key)
+        except (OSError, sqlite3.Error):
             return None
-        row = self.index.find(key)
         if row is None:
             return None
         return StoredBody(row.head, row.length, row.sha256, OpenFile(self.layout.open(row.path)), self._disk)

@@ -25,8 +25,8 @@ from vault.store.disk import Disk
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-HIGH_WATER = 512 * 1024
-LOW_WATER = 128 * 1024
+HIGH_WATER = 768 * 1024
+LOW_WATER = 640 * 1024
 _PREFIX_CHUNK = 1024 * 1024
 
 

@@ -65,6 +65,8 @@ def respond(request: Request, status: int, text: str, retry_after: float | None 
         return
     body, headers = plain_text(text, retry_after)
     for name in _REPRESENTATION:
+        if status == 416 and name == b"Content-Range":
+            continue  # there it tells the length that the range did not meet (RFC 9110 section 15.5.17)
         request.responseHeaders.removeHeader(name)
     for field, lines in headers.getAllRawHeaders():
         request.responseHeaders.setRawHeaders(field, list(lines))

@@ -70,9 +70,7 @@ class ArtifactResource(Resource):
     def render_GET(self, request: VaultRequest) -> int:
         """Answer with the artifact; also for HEAD."""
         request.backend = self.backend.name
-        ensureDeferred(self._answer(request)).addErrback(
-            lambda failure: self.log.failure("answering {uri} failed", failure, uri=request.uri.decode("latin-1"))
-        )
+        ensureDeferred(self._answer(request)).addErrback(request.processingFailed)
         return NOT_DONE_YET
 
     def render_HEAD(self, request: VaultRequest) -> int:
