@@ -52,6 +52,12 @@ class BrokenAnswer(UpstreamError):
     """The upstream answered with something that cannot be right."""
 
 
+class CutAnswer(BrokenAnswer):
+    """The upstream's answer ended within its head, or has a head larger than is taken."""
+
+    proxy_error = "http_response_incomplete"
+
+
 class Refused(UpstreamError):
     """The upstream refuses the vault itself (401 or 403): its credentials or rights are wrong, not the client's."""
 

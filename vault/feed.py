@@ -14,13 +14,13 @@ from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from vault.answer import Answer
 from vault.artifact import Artifact, Head, Headers
 from vault.errors import BrokenAnswer, Missing, Truncated, UpstreamError
 from vault.freshness import resume_validator, same_representation, same_tag
 from vault.rate import Rate
 from vault.sources import Sources, plain
 from vault.store.writer import FillWriter
-from vault.upstream import Answer
 
 PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")

@@ -13,10 +13,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from vault.answer import Answer
 from vault.artifact import Artifact, Headers
 from vault.errors import (
     BrokenAnswer,
     ConnectionRefused,
+    CutAnswer,
     Missing,
     NameNotFound,
     Refused,
@@ -26,7 +28,7 @@ from vault.errors import (
 )
 from vault.freshness import retry_after
 from vault.interfaces import IBackend
-from vault.upstream import Answer, Upstream
+from vault.upstream import Upstream
 
 PAUSES = (0.1, 0.3, 1.0, 2.0)
 """Seconds before each further round through the URLs while no client has got a byte: short, since they all wait."""
@@ -114,7 +116,7 @@ class Sources:
 
 def may_pass(error: UpstreamError) -> bool:
     """True for failures of a connection, before any answer, which a restart or a moment's congestion would explain."""
-    return isinstance(error, (ConnectionRefused, NameNotFound)) or type(error) is Unavailable
+    return isinstance(error, (ConnectionRefused, NameNotFound, CutAnswer)) or type(error) is Unavailable
 
 
 def plain(url: str) -> str:

@@ -25,6 +25,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from vault.answer import Answer
 from vault.artifact import Artifact, Head, Headers
 from vault.errors import BrokenAnswer, DigestMismatch, Truncated, VaultError
 from vault.feed import Changed, Feed, content_range, contradicts
@@ -34,7 +35,6 @@ from vault.sources import Sources
 from vault.store.body import GrowingBody, StoredBody
 from vault.store.store import Partial, Store
 from vault.store.writer import FillWriter
-from vault.upstream import Answer
 
 UNREAD_LIMIT = 10.0
 """Seconds after which a body that is only passed through is given up when nobody has begun to read it."""
@@ -190,10 +190,11 @@ class Transfer:
         if keep:
             writer = await self._store.create(self.artifact.key, head, length, self.artifact.digest, partial)
             if answer.status == 206 and writer.received == 0:
-                answer.abort()  # the disk failed us: what came before cannot be had from it
+                answer.abort()  # what came before is gone, or cannot be had from a failing disk
+                await self._store.ended(writer, keep=False)
                 answer = await self._sources.ask(self.artifact)
                 head, length = answer.head, answer.length
-                writer = self._store.pass_through(self.artifact.key, head, length, self.artifact.digest)
+                writer = await self._store.create(self.artifact.key, head, length, self.artifact.digest)
         else:
             writer = self._store.pass_through(self.artifact.key, head, length, self.artifact.digest)
         try:

@@ -203,6 +203,14 @@ class Layout:
                     elif below and entry.is_file(follow_symlinks=False):
                         yield path, entry.stat(follow_symlinks=False)
 
+    def probe(self) -> None:
+        """Write a mebibyte and remove it again; raises OSError where that cannot be done."""
+        probe = self.root / PRIVATE / "probe"
+        try:
+            probe.write_bytes(bytes(1 << 20))
+        finally:
+            probe.unlink(missing_ok=True)
+
     def space(self) -> tuple[int, int]:
         """Free and total bytes of the file system, as the vault's user sees them."""
         found = os.statvfs(self.root)

@@ -26,16 +26,15 @@ from twisted.logger import Logger
 
 from vault.artifact import Digest, Head
 from vault.errors import StoreError
-from vault.eviction import choose, excess
 from vault.paths import file_name, key_of, safe_name
 from vault.store.body import GrowingBody, OpenFile, StoredBody
 from vault.store.disk import Disk
 from vault.store.index import Index, PartialRow, Row
 from vault.store.layout import Layout
+from vault.store.space import Space
 from vault.store.writer import FillWriter
 
 _IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST)
-EVICTION_BATCH = 64
 
 
 class MinFree(Protocol):
@@ -80,14 +79,15 @@ class Store:
         self.rebuilding = False
         self._disk = disk
         self._clock = clock
-        self._now = now
+        self.now = now
         self._index: Index | None = None
         self._boot = _boot_id()
         self._used: dict[str, float] = {}
-        self._reading: WeakValueDictionary[str, OpenFile] = WeakValueDictionary()
-        self._filling: dict[str, FillWriter] = {}
-        self._evicting = threading.Lock()
-        self._trouble: tuple[float, str] | None = None
+        self.reading: WeakValueDictionary[str, OpenFile] = WeakValueDictionary()
+        self.filling: dict[str, FillWriter] = {}
+        self._opening = threading.Lock()
+        self._trouble: str | None = None
+        self.space = Space(self)
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class Store:
 
     async def checkpoint(self, least: int = 16 * 1024 * 1024) -> None:
         """Bring what running fills have written to the medium, where it is more than ``least`` bytes, and note it."""
-        for key, writer in list(self._filling.items()):
+        for key, writer in list(self.filling.items()):
             if writer.storing:
                 await writer.flushed() if least == 0 else None
                 row = self.index.partial(key)
@@ -158,9 +158,9 @@ class Store:
         try:
             assert writer.body.file is not None
             os.fdatasync(writer.body.file.descriptor)
-            if self._filling.get(writer.key) is writer and not writer.body.complete:
+            if self.filling.get(writer.key) is writer and not writer.body.complete:
                 self.index.put_partial(
-                    PartialRow(row.key, row.name, row.head, row.length, written, self._boot, self._now())
+                    PartialRow(row.key, row.name, row.head, row.length, written, self._boot, self.now())
                 )
         except (OSError, sqlite3.Error) as error:
             self.report("a fill could not be synced", error)
@@ -176,22 +176,22 @@ class Store:
             return None
         if row is None:
             return await self._adopt(key) if self.rebuilding else None
-        file = self._reading.get(key)
+        file = self.reading.get(key)
         if file is None:
             try:
                 file = OpenFile(self.layout.open(row.path))
             except OSError as error:
                 self.log.info("the file of {key} is gone ({error}); forgotten", key=key, error=error.strerror)
-                await self._disk.run(self._forget, [row])
+                await self._disk.run(self.forget, [row])
                 return None
             found = os.fstat(file.descriptor)
             # A fill that is just taking the file's place has not written its row yet.
             if not row.describes(found) and (
-                key in self._filling or not await self._disk.run(self._recheck, row, file, found)
+                key in self.filling or not await self._disk.run(self._recheck, row, file, found)
             ):
                 return None
-            self._reading[key] = file
-        self._used[key] = self._now()
+            self.reading[key] = file
+        self._used[key] = self.now()
         return StoredBody(row.head, row.length, row.sha256, file, self._disk)
 
     def _recheck(self, row: Row, file: OpenFile, found: os.stat_result) -> bool:
@@ -200,13 +200,13 @@ class Store:
             self.index.touch(replace(row, inode=found.st_ino, mtime_ns=found.st_mtime_ns))
             return True
         self.log.warn("the file of {key} is not what was stored; removed", key=row.key)
-        self._forget([row])
+        self.forget([row])
         return False
 
     async def _adopt(self, key: str) -> StoredBody | None:
         """While the index is being rebuilt, an entry is looked for where its file would be."""
         try:
-            if key in self._filling or not await self._disk.run(self.adopt, "/".join(file_name(key))):
+            if key in self.filling or not await self._disk.run(self.adopt, "/".join(file_name(key))):
                 return None
             row = self.index.find(key)
         except (OSError, sqlite3.Error):
@@ -228,10 +228,10 @@ class Store:
         file = OpenFile(self.layout.open(path))
         found = os.fstat(file.descriptor)
         sha256 = sha256_of(file)
-        if key in self._filling:
+        if key in self.filling:
             return False  # the fill that is placing this very file knows more of it
         row = Row(
-            key, path, _head_of(path, found), found.st_size, sha256, found.st_ino, found.st_mtime_ns, self._now()
+            key, path, _head_of(path, found), found.st_size, sha256, found.st_ino, found.st_mtime_ns, self.now()
         )  # fmt: skip
         self.index.put(row, replace=False)
         return True
@@ -248,14 +248,14 @@ class Store:
         """Remove an entry; who reads it now reads on."""
         row = self.index.find(key)
         if row is not None:
-            await self._disk.run(self._forget, [row])
+            await self._disk.run(self.forget, [row])
 
-    def _forget(self, rows: list[Row]) -> None:
+    def forget(self, rows: list[Row]) -> None:
         """On a disk thread: remove entries, the row first, so that no row is without its file for longer."""
         try:
             self.index.remove([row.key for row in rows])
             for row in rows:
-                self._reading.pop(row.key, None)
+                self.reading.pop(row.key, None)
                 self.layout.remove(row.path)
         except (OSError, sqlite3.Error) as error:
             self.report("an entry could not be removed", error)
@@ -269,7 +269,7 @@ class Store:
         except (sqlite3.Error, ValueError) as error:
             self.report(f"the index could not be read for {key}", error)
             return None
-        if row is None or key in self._filling:
+        if row is None or key in self.filling:
             return None
         size = self.layout.partial_size(row.name) or 0
         if row.boot != self._boot:
@@ -284,11 +284,18 @@ class Store:
         """A writer for a new body of ``key``, going on after ``resume`` if given.
 
         Where the disk cannot take it the writer passes the body through in memory; its ``storing`` is then False.
+        Its ``received`` says where to go on, which is 0 where ``resume`` has gone meanwhile.
         """
         name = resume.name if resume is not None else hashlib.sha256(key.encode()).hexdigest()[:40]
         start = 0 if resume is None else resume.size
+        if length is not None and length > self.options.max_size:
+            self.log.warn(
+                "{key} ({size} bytes) is larger than the whole cache may be; not stored", key=key, size=length
+            )
+            return self.pass_through(key, head, length, digest)
+        row = PartialRow(key, name, head, length, 0, self._boot, self.now())
         try:
-            file = await self._disk.run(self._begin, key, name, head, length, start)
+            file, start = await self._disk.run(self._begin, row, start)
         except (OSError, sqlite3.Error) as error:
             self.report(f"{key} is passed through, not stored", error)
             return self.pass_through(key, head, length, digest)
@@ -297,8 +304,8 @@ class Store:
         def commit(writer: FillWriter) -> None:
             self._commit(writer, name)
 
-        writer = FillWriter(key, body, self._disk, digest, start, commit, self._make_room, self.report)
-        self._filling[key] = writer
+        writer = FillWriter(key, body, self._disk, digest, start, commit, self.space.make_room, self.report)
+        self.filling[key] = writer
         return writer
 
     def pass_through(
@@ -307,19 +314,8 @@ class Store:
         """A writer whose body is only handed on; its first byte is the one at ``floor``."""
         return FillWriter(key, GrowingBody(head, length, None, self._disk, self._clock, floor), self._disk, digest)
 
-    def _begin(self, key: str, name: str, head: Head, length: int | None, start: int) -> OpenFile:
-        """On a disk thread: make room, note the fill, open its file."""
-        if length is not None:
-            if length > self.options.max_size:
-                raise OSError(errno.EFBIG, f"it is larger ({length} bytes) than the whole cache may be (max_size)")
-            promised = sum(
-                max(0, writer.body.length - writer.written)
-                for writer in list(self._filling.values())
-                if writer.storing and writer.body.length is not None
-            )
-            if not self._make_room(length - start + promised):
-                raise OSError(errno.ENOSPC, f"no room for {length} bytes")
-        row = PartialRow(key, name, head, length, 0, self._boot, self._now())
+    def _begin(self, row: PartialRow, start: int) -> tuple[OpenFile, int]:
+        """On a disk thread: make room, note the fill, open its file; the bytes in it that can be gone on with."""
         try:
             return self._open_partial(row, start)
         except FileNotFoundError:
@@ -328,22 +324,34 @@ class Store:
             self._reopen()
             return self._open_partial(row, 0)
 
-    def _open_partial(self, row: PartialRow, start: int) -> OpenFile:
+    def _open_partial(self, row: PartialRow, start: int) -> tuple[OpenFile, int]:
+        if row.length is not None:
+            promised = sum(
+                max(0, writer.body.length - writer.written)
+                for writer in list(self.filling.values())
+                if writer.storing and writer.body.length is not None
+            )
+            if not self.space.make_room(row.length - start + promised):
+                raise OSError(errno.ENOSPC, f"no room for {row.length} bytes")
         file = OpenFile(self.layout.open_partial(row.name, fresh=start == 0))
+        if os.fstat(file.descriptor).st_size < start:
+            start = 0  # it has gone since it was looked at
+        os.ftruncate(file.descriptor, start)
         self.index.put_partial(row)
-        if start:
-            os.ftruncate(file.descriptor, start)
-        return file
+        return file, start
 
     def _reopen(self) -> None:
         """The cache directory was removed under a running vault: begin an empty one."""
-        self.log.error("the cache directory {root} has vanished; an empty one is begun", root=str(self.layout.root))
-        try:
-            self.layout.prepare()
-            self._index = Index(self.layout.index)  # another thread may be using the old one: it is not closed
-            self._index.set_state("open", "yes")
-        except StoreError as error:
-            raise OSError(errno.ENOENT, str(error)) from error
+        with self._opening:
+            if self.layout.intact():
+                return  # another thread was faster
+            self.log.error("the cache directory {root} has vanished; an empty one is begun", root=str(self.layout.root))
+            try:
+                self.layout.prepare()
+                self._index = Index(self.layout.index)  # another thread may be using the old one: it is not closed
+                self._index.set_state("open", "yes")
+            except StoreError as error:
+                raise OSError(errno.ENOENT, str(error)) from error
 
     def _commit(self, writer: FillWriter, name: str) -> None:
         """On a disk thread: make a whole and verified body an entry."""
@@ -364,12 +372,12 @@ class Store:
         file = OpenFile(self.layout.open(path))
         found = os.fstat(file.descriptor)
         row = Row(
-            key, path, body.head, body.length, body.sha256, found.st_ino, found.st_mtime_ns, self._now()
+            key, path, body.head, body.length, body.sha256, found.st_ino, found.st_mtime_ns, self.now()
         )  # fmt: skip
         self.index.put(row)
-        self._reading[key] = file
+        self.reading[key] = file
         self._trouble = None
-        self._make_room(0)
+        self.space.make_room(0)
 
     def _link(self, twin: Row, name: str) -> bool:
         """Use a stored file of the same content, if it is still what its row says."""
@@ -385,9 +393,9 @@ class Store:
 
     async def ended(self, writer: FillWriter, keep: bool) -> None:
         """A fill is over; ``keep`` leaves its partial file for the next one to go on with."""
-        if self._filling.get(writer.key) is not writer:
+        if self.filling.get(writer.key) is not writer:
             return
-        del self._filling[writer.key]
+        del self.filling[writer.key]
         if writer.body.complete and writer.storing:
             return
         await writer.flushed()
@@ -400,7 +408,7 @@ class Store:
         def discard() -> None:
             try:
                 row = self.index.partial(key)
-                if row is not None and key not in self._filling:
+                if row is not None and key not in self.filling:
                     self.layout.remove_partial(row.name)
                     self.index.remove_partial(key)
             except (OSError, sqlite3.Error) as error:
@@ -408,60 +416,32 @@ class Store:
 
         await self._disk.run(discard)
 
-    # -- space ------------------------------------------------------------------------------------------------------
-
-    def _make_room(self, wanted: int) -> bool:
-        """On a disk thread: remove what was not used for longest until ``wanted`` more bytes fit; True if they do."""
-        with self._evicting:
-            self.flush_used()
-            free, total = self.layout.space()
-            min_free = self.options.min_free.bytes(total)
-            stored = self.index.totals()[1]
-            too_much = excess(stored + wanted, self.options.max_size, free - wanted, min_free)
-            if too_much > 0:
-                self._evict(min(too_much, stored))
-                free, _ = self.layout.space()
-            return free > wanted or wanted == 0
-
-    def tidy(self) -> None:
-        """On a disk thread, now and then: write times of use, and make room if others have filled the disk."""
-        try:
-            self._make_room(0)
-        except (OSError, sqlite3.Error) as error:
-            self.report("the cache directory could not be looked after", error)
-
-    def _evict(self, wanted: int) -> None:
-        gone = skip = 0
-        for partial in self.index.partials():
-            if gone >= wanted:
-                return
-            if partial.key not in self._filling and self._now() - partial.used > 86400:
-                gone += self.layout.partial_size(partial.name) or 0
-                self.layout.remove_partial(partial.name)
-                self.index.remove_partial(partial.key)
-        while gone < wanted:
-            rows = self.index.oldest(EVICTION_BATCH, skip)
-            if not rows:
-                return
-            chosen = list(choose(rows, wanted - gone, lambda row: row.length, lambda row: row.key in self._reading))
-            before = self.index.totals()[1]
-            if chosen:
-                self._forget(chosen)
-                self.log.info("removed {count} entries least recently used", count=len(chosen))
-            gone += before - self.index.totals()[1]
-            skip += len(rows) - len(chosen)
-
     # -- health -----------------------------------------------------------------------------------------------------
 
     def report(self, what: str, error: BaseException) -> None:
         """A disk operation failed: say so once, and in ``problems`` until an entry is stored again."""
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        self._trouble = (self._now(), f"the cache directory {self.layout.root} fails: {reason}")
+        self._trouble = f"the cache directory {self.layout.root} fails: {reason}"
         self.log.error("{what}: {reason}", what=what, reason=reason)
+
+    def tidy(self) -> None:
+        """On a disk thread, now and then: write times of use, make room, see whether what was wrong has passed."""
+        try:
+            if not self.layout.intact():
+                self._reopen()
+            self.flush_used()
+            self.space.make_room(0)
+            if self._trouble is not None:
+                self.layout.probe()
+                self._trouble = None
+                self.log.info("the cache directory {root} can be written again", root=str(self.layout.root))
+        except (OSError, sqlite3.Error) as error:
+            if self._trouble is None:
+                self.report("the cache directory could not be looked after", error)
 
     def problems(self) -> list[str]:
         """What keeps the store from storing, a sentence each."""
-        problems = [] if self._trouble is None else [self._trouble[1]]
+        problems = [] if self._trouble is None else [self._trouble]
         if not self.layout.intact():
             problems.append(f"the cache directory {self.layout.root} has vanished")
         return problems

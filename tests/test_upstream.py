@@ -1,0 +1,634 @@
+"""Upstream: what is sent, where redirects may lead, how long is waited, and that each connection is given back."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet import error as net
+from twisted.internet.defer import CancelledError
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.client import ResponseFailed, ResponseNeverReceived
+
+from tests.memory import Asked, Rig, RigCase
+from vault import errors
+from vault.connect import TunnelRefused
+from vault.upstream import Answer, explained, origin_of
+
+URL = "http://origin.test/a"
+
+
+class Body:
+    """What an answer's body came to."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.data = b""
+        self.ended = False
+        self.error: errors.UpstreamError | None = None
+        answer.deliver(self._take, self._end)
+
+    def _take(self, data: bytes) -> None:
+        self.data += data
+
+    def _end(self, error: errors.UpstreamError | None) -> None:
+        self.ended, self.error = True, error
+
+
+class UpstreamCase(RigCase):
+    """Requests straight to the upstream."""
+
+    def ask(self, rig: Rig, url: str = URL, *headers: tuple[str, str], method: str = "GET") -> Answer:
+        """The answer to a request."""
+        answer: Answer = self.successResultOf(rig.run(rig.upstream.ask(method, url, headers)))
+        return answer
+
+    def read(self, rig: Rig, answer: Answer) -> bytes:
+        """The body of an answer."""
+        body = Body(answer)
+        rig.net.pass_time()
+        self.assertEqual((body.ended, body.error), (True, None))
+        return body.data
+
+    def error(self, rig: Rig, url: str = URL, seconds: float = 1) -> errors.UpstreamError:
+        """The error that a request ends in."""
+        asking = rig.run(rig.upstream.ask("GET", url))
+        rig.net.pass_time(seconds)
+        error = self.failureResultOf(asking).value
+        self.assertIsInstance(error, errors.UpstreamError)
+        return error  # type: ignore[return-value]
+
+
+class RequestTests(UpstreamCase):
+    """What an origin is sent and what is kept of its answer."""
+
+    def test_fields(self) -> None:
+        """The origin is asked for the bytes as they are, once, by name, and without the vault's own cookies."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(200, "Set-Cookie: a=b; Path=/")
+        for _ in range(2):
+            self.ask(rig).discard()
+            rig.net.pass_time()
+        asked = rig.origin.last
+        self.assertEqual((asked.method, asked.target), ("GET", "/a"))
+        self.assertEqual(asked.all("Accept-Encoding"), ["identity"])
+        self.assertEqual(asked.all("Host"), ["origin.test"])
+        self.assertEqual(asked.all("Accept"), ["*/*"])
+        self.assertEqual(asked.all("Cookie"), [])
+        self.assertTrue((asked.get("User-Agent") or "").startswith("artifact-vault/"))
+        self.assertTrue((asked.get("Via") or "").startswith("1.1 artifact-vault"))
+
+    def test_verbatim_target(self) -> None:
+        """A path is sent as it stands, with its percent-encoding and query."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer()
+        self.ask(rig, "http://origin.test/a%2Bb/~c;d?x=%20y&z=a/b").abort()
+        self.assertEqual(rig.origin.last.target, "/a%2Bb/~c;d?x=%20y&z=a/b")
+
+    def test_given_fields_win(self) -> None:
+        """A field given for one request is not sent a second time by the configuration."""
+        rig = self.rig(headers=(("X-Token", "t"), ("Accept", "text/plain")), username="u", password="p")
+        rig.origin.answer = lambda asked: asked.answer()
+        self.ask(rig, URL, ("accept", "a/b"), ("Authorization", "Bearer x")).abort()
+        self.assertEqual(rig.origin.last.all("Accept"), ["a/b"])
+        self.assertEqual(rig.origin.last.all("Authorization"), ["Bearer x"])
+        self.assertEqual(rig.origin.last.all("X-Token"), ["t"])
+
+    def test_basic(self) -> None:
+        """A configured user name and password go with each request."""
+        rig = self.rig(username="joé", password="p:w")
+        rig.origin.answer = lambda asked: asked.answer()
+        self.ask(rig).abort()
+        expected = "Basic " + base64.b64encode("joé:p:w".encode()).decode()
+        self.assertEqual(rig.origin.last.get("Authorization"), expected)
+
+    def test_encoded_body(self) -> None:
+        """A gzip body is handed on as it is, with its Content-Encoding and its length."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(200, "Content-Encoding: gzip", body=b"\x1f\x8bnotreally")
+        answer = self.ask(rig)
+        self.assertEqual(answer.head.get("Content-Encoding"), "gzip")
+        self.assertEqual(answer.length, 11)
+        self.assertEqual(self.read(rig, answer), b"\x1f\x8bnotreally")
+
+    def test_plain_body(self) -> None:
+        """An answer without Content-Encoding does not gain one."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer()
+        answer = self.ask(rig)
+        answer.discard()
+        self.assertIsNone(answer.head.get("Content-Encoding"))
+
+    def test_hop_by_hop(self) -> None:
+        """Fields that belong to one connection are not kept, nor those that Connection names."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(
+            200, "Connection: X-Mine", "X-Mine: 1", "Keep-Alive: timeout=5", "Trailer: T", "Set-Cookie: a=b", "X-Kept: 1"
+        )
+        answer = self.ask(rig)
+        answer.discard()
+        self.assertEqual(answer.head.headers, (("X-Kept", "1"),))
+
+    def test_head_length(self) -> None:
+        """The answer to HEAD tells the length that a GET would have."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.head(200, length=2**40)
+        answer = self.ask(rig, method="HEAD")
+        self.assertEqual(answer.length, 2**40)
+        answer.discard()
+
+
+class DelimitedTests(UpstreamCase):
+    """Whether the end of a body can be told."""
+
+    def delimited(self, *head: str) -> Answer:
+        """The answer whose head has these lines."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.send("\r\n".join([*head, "", ""]).encode())
+        answer = self.ask(rig)
+        self.addCleanup(answer.abort)
+        return answer
+
+    def test_length(self) -> None:
+        """A body with a length ends there, in HTTP/1.0 too."""
+        self.assertTrue(self.delimited("HTTP/1.0 200 OK", "Content-Length: 5").delimited)
+        self.assertTrue(self.delimited("HTTP/1.1 200 OK", "Content-Length: 5").delimited)
+
+    def test_chunked(self) -> None:
+        """A chunked body ends with its last chunk."""
+        answer = self.delimited("HTTP/1.1 200 OK", "Transfer-Encoding: chunked")
+        self.assertTrue(answer.delimited)
+        self.assertIsNone(answer.length)
+
+    def test_closing(self) -> None:
+        """A body that ends with its connection is known to be such before its end."""
+        self.assertFalse(self.delimited("HTTP/1.0 200 OK").delimited)
+        self.assertFalse(self.delimited("HTTP/1.1 200 OK").delimited)
+        self.assertFalse(self.delimited("HTTP/1.1 200 OK", "Connection: close").delimited)
+
+
+class BodyTests(UpstreamCase):
+    """Bodies, their pace and their end."""
+
+    def setUp(self) -> None:
+        self.here = self.rig(idle_timeout=30.0)
+
+    def begin(self, *fields: str, length: int | None = 10) -> Answer:
+        """An answer whose head has come."""
+        self.here.origin.answer = lambda asked: asked.head(200, *fields, length=length)
+        return self.ask(self.here)
+
+    def test_whole(self) -> None:
+        """A whole body ends without an error, and its connection is used again."""
+        body = Body(self.begin())
+        self.here.origin.last.send(b"0123456789")
+        self.assertEqual((body.data, body.ended, body.error), (b"0123456789", True, None))
+        self.ask(self.here).abort()
+        self.assertEqual(len(self.here.origin.wires), 1)
+
+    def test_short(self) -> None:
+        """A body that is shorter than announced ends in an error that may pass."""
+        body = Body(self.begin())
+        self.here.origin.last.send(b"0123")
+        self.here.origin.last.close()
+        self.assertIsInstance(body.error, errors.Unavailable)
+        self.assertEqual(body.data, b"0123")
+
+    def test_broken_chunks(self) -> None:
+        """A chunked body without its last chunk ends in an error."""
+        body = Body(self.begin("Transfer-Encoding: chunked", length=None))
+        self.here.origin.last.chunk(b"0123")
+        self.here.origin.last.close()
+        self.assertIsInstance(body.error, errors.UpstreamError)
+
+    def test_nonsense_chunks(self) -> None:
+        """A chunk size that is none ends in an error, and the connection is closed."""
+        body = Body(self.begin("Transfer-Encoding: chunked", length=None))
+        self.here.origin.last.send(b"zz\r\n")
+        self.here.net.pass_time()
+        self.assertIsInstance(body.error, errors.UpstreamError)
+        self.assertEqual(self.here.origin.open_wires, 0)
+
+    def test_idle(self) -> None:
+        """An upstream that sends nothing for too long is given up."""
+        body = Body(self.begin())
+        self.here.net.pass_time(20)
+        self.here.origin.last.send(b"0")
+        self.here.net.pass_time(29)
+        self.assertFalse(body.ended)
+        self.here.net.pass_time(2)
+        self.assertIsInstance(body.error, errors.Timeout)
+        self.assertEqual(self.here.origin.open_wires, 0)
+
+    def test_paused(self) -> None:
+        """While the vault itself takes nothing, the upstream is not blamed for it."""
+        answer = self.begin()
+        body = Body(answer)
+        answer.pauseProducing()
+        self.here.net.pass_time(500)
+        self.assertFalse(body.ended)
+        answer.resumeProducing()
+        self.here.net.pass_time(29)
+        self.assertFalse(body.ended)
+        self.here.net.pass_time(2)
+        self.assertIsInstance(body.error, errors.Timeout)
+
+    def test_abort_unread(self) -> None:
+        """An answer nobody wants is cut off, and its connection given back."""
+        self.begin(length=10**9).abort()
+        self.here.net.pass_time()
+        self.assertEqual(self.here.origin.open_wires, 0)
+        self.assertEqual(self.here.free_slots(), 32)
+
+    def test_abort_twice(self) -> None:
+        """Aborting again gives nothing back a second time."""
+        answer = self.begin()
+        Body(answer)
+        answer.abort()
+        answer.abort()
+        self.here.net.pass_time()
+        self.assertEqual(self.here.free_slots(), 32)
+
+    def test_abort_after_the_end(self) -> None:
+        """Aborting after the end does not cut a connection that others use by now."""
+        answer = self.begin()
+        Body(answer)
+        self.here.origin.last.send(b"0123456789")
+        other = self.ask(self.here)
+        answer.abort()
+        self.here.net.pass_time()
+        body = Body(other)
+        self.here.origin.last.send(b"abcdefghij")
+        self.assertEqual(body.data, b"abcdefghij")
+
+    def test_discard_short(self) -> None:
+        """A short body that is not wanted is read, so that its connection can be used again."""
+        self.begin(length=5).discard()
+        self.here.origin.last.send(b"01234")
+        self.here.net.pass_time()
+        self.assertEqual(self.here.origin.open_wires, 1)
+        self.assertEqual(self.here.free_slots(), 32)
+
+    def test_discard_stuck(self) -> None:
+        """A short body that never comes holds its connection no longer than the idle timeout."""
+        self.begin(length=5).discard()
+        self.here.net.pass_time(31)
+        self.assertEqual(self.here.free_slots(), 32)
+        self.assertEqual(self.here.origin.open_wires, 0)
+
+    def test_no_body(self) -> None:
+        """A 304 can be discarded too, and its connection is used again."""
+        self.here.origin.answer = lambda asked: asked.answer(304)
+        self.ask(self.here).discard()
+        self.assertEqual(self.here.free_slots(), 32)
+        self.assertEqual(self.here.origin.open_wires, 1)
+
+
+class RedirectTests(UpstreamCase):
+    """Redirects, which the vault follows itself."""
+
+    def redirect(self, rig: Rig, *locations: str, status: int = 302) -> None:
+        """Let the origin redirect through these, and then answer."""
+        left = list(locations)
+
+        def answer(asked: Asked) -> None:
+            if left:
+                asked.answer(status, f"Location: {left.pop(0)}", body=b"moved")
+            else:
+                asked.answer(200, body=b"here")
+
+        rig.origin.answer = answer
+
+    def test_five(self) -> None:
+        """Five redirects are followed; the answer tells both where it was asked and where it came from."""
+        for status in (301, 302, 303, 307, 308):
+            rig = self.rig()
+            self.redirect(rig, "b", "/c", "//origin.test/d", "http://origin.test/e", "?f#fragment", status=status)
+            answer = self.ask(rig)
+            self.assertEqual([asked.target for asked in rig.origin.requests], ["/a", "/b", "/c", "/d", "/e", "/e?f"])
+            self.assertEqual((answer.url, answer.asked), ("http://origin.test/e?f", URL))
+            self.assertEqual(self.read(rig, answer), b"here")
+            self.assertEqual(rig.origin.open_wires, 1)
+
+    def test_six(self) -> None:
+        """A sixth redirect is one too many."""
+        rig = self.rig()
+        self.redirect(rig, *["b"] * 6)
+        self.assertIsInstance(self.error(rig), errors.BrokenAnswer)
+        self.assertEqual(len(rig.origin.requests), 6)
+
+    def test_raw_utf8(self) -> None:
+        """A Location with UTF-8 in it is taken as percent-encoded, and one with encoding is left as it is."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: (
+            asked.send("HTTP/1.1 302 X\r\nLocation: /ä b%2Fc\r\nContent-Length: 0\r\n\r\n".encode())
+            if asked.target == "/a"
+            else asked.answer()
+        )
+        self.ask(rig).discard()
+        self.assertEqual(rig.origin.last.target, "/%C3%A4%20b%2Fc")
+
+    def test_no_location(self) -> None:
+        """A redirect without a target is an answer like any other."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(302)
+        answer = self.ask(rig)
+        answer.discard()
+        self.assertEqual(answer.status, 302)
+
+    def test_credentials(self) -> None:
+        """Credentials and configured fields stay with the configured host, even when a redirect leads back to it."""
+        rig = self.rig(username="u", password="p", headers=(("X-Token", "t"),))
+        other = rig.net.origin("cdn.test")
+        self.redirect(rig, "http://cdn.test/b")
+        other.answer = lambda asked: asked.answer(302, "Location: http://origin.test/c")
+        self.ask(rig, URL, ("Cookie", "c"), ("Range", "bytes=1-")).discard()
+        first, last = rig.origin.requests
+        self.assertIsNotNone(first.get("Authorization"))
+        self.assertEqual(first.get("X-Token"), "t")
+        for asked in (other.last, last):
+            for name in ("Authorization", "X-Token", "Cookie"):
+                self.assertIsNone(asked.get(name), name)
+            self.assertEqual(asked.get("Range"), "bytes=1-")
+            self.assertEqual(asked.all("Accept-Encoding"), ["identity"])
+
+    def test_other_port(self) -> None:
+        """Another port of the same host is another host as far as credentials are concerned."""
+        rig = self.rig(username="u", password="p")
+        other = rig.net.origin("origin.test", port=8000)
+        other.answer = lambda asked: asked.answer()
+        self.redirect(rig, "http://origin.test:8000/b")
+        self.ask(rig).discard()
+        self.assertIsNone(other.last.get("Authorization"))
+
+    def test_forbidden(self) -> None:
+        """A redirect to this machine, its link or something that is no web address is refused, and nobody is asked."""
+        for target in (
+            "http://127.0.0.1/", "http://localhost/", "http://a.localhost/", "http://[::1]/", "http://169.254.169.254/",
+            "http://[fe80::1]/", "http://[::ffff:127.0.0.1]/", "http://0.0.0.0/", "http://224.0.0.1/",
+            "http://inside.test/", "http://127.1/", "file:///etc/passwd", "ftp://origin.test/", "http://u:p@origin.test/",
+            "http:///x",
+        ):  # fmt: skip
+            rig = self.rig()
+            inside = rig.net.origin("inside.test", "127.0.0.1", "169.254.169.254")
+            rig.net.names["127.1"] = ["127.0.0.1"]
+            self.redirect(rig, target)
+            self.assertIsInstance(self.error(rig), errors.ForbiddenTarget, target)
+            self.assertEqual(inside.requests, [], target)
+
+    def test_not_a_url(self) -> None:
+        """A redirect to something that cannot be read is a broken answer."""
+        for target in ("http://[x/", "http://origin.test:99999/", "http://origin.test:x/"):
+            rig = self.rig()
+            self.redirect(rig, target)
+            self.assertIsInstance(self.error(rig), errors.BrokenAnswer, target)
+
+    def test_lives_there(self) -> None:
+        """A backend that lives on this machine may redirect to this machine."""
+        rig = self.rig(("http://localhost/",))
+        local = rig.net.origin("localhost", "127.0.0.1")
+        local.answer = lambda asked: asked.answer(302, "Location: http://127.0.0.1:90/b")
+        other = rig.net.origin("other.test", "127.0.0.1", port=90)
+        other.answer = lambda asked: asked.answer()
+        self.ask(rig, "http://localhost/a").discard()
+        self.assertEqual(other.last.target, "/b")
+
+    def test_lives_elsewhere(self) -> None:
+        """A backend that lives on this machine may not redirect to a link-local address."""
+        rig = self.rig(("http://127.0.0.1/",))
+        local = rig.net.origin("localhost", "127.0.0.1")
+        local.answer = lambda asked: asked.answer(302, "Location: http://169.254.169.254/b")
+        self.assertIsInstance(self.error(rig, "http://127.0.0.1/a"), errors.ForbiddenTarget)
+
+    def test_allowed_address_fails(self) -> None:
+        """Where a name has an allowed address too and that one fails, the failure is told, not a prohibition."""
+        rig = self.rig()
+        mixed = rig.net.origin("mixed.test", "127.0.0.1", "192.0.2.77")
+        mixed.refuse = net.ConnectionRefusedError(string="refused")
+        self.redirect(rig, "http://mixed.test/b")
+        self.assertIsInstance(self.error(rig), errors.ConnectionRefused)
+
+    def test_stuck_body(self) -> None:
+        """A redirect's own body that never comes does not hold up the rest."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: (
+            asked.head(302, "Location: /b", length=10) if asked.target == "/a" else asked.answer(200, body=b"x")
+        )
+        self.assertEqual(self.read(rig, self.ask(rig)), b"x")
+        rig.net.pass_time(100)
+        self.assertEqual(rig.free_slots(), 32)
+
+
+class LimitTests(UpstreamCase):
+    """How many connections there are, and how long is waited for them."""
+
+    def test_per_host(self) -> None:
+        """No more than ``max_connections`` requests to one host run at a time; the others take their turn."""
+        rig = self.rig(max_connections=2)
+        asking = [rig.run(rig.upstream.ask("GET", URL)) for _ in range(3)]
+        self.assertEqual(len(rig.origin.requests), 2)
+        rig.origin.requests[0].answer()
+        self.successResultOf(asking[0]).discard()
+        rig.net.pass_time()
+        self.assertEqual(len(rig.origin.requests), 3)
+        for asked, waiting in zip(rig.origin.requests[1:], asking[1:], strict=True):
+            asked.answer()
+            self.successResultOf(waiting).discard()
+
+    def test_other_host(self) -> None:
+        """A host that is busy does not hold up another."""
+        rig = self.rig(max_connections=1)
+        other = rig.net.origin("other.test")
+        other.answer = lambda asked: asked.answer()
+        stuck = rig.run(rig.upstream.ask("GET", URL))
+        self.ask(rig, "http://other.test/").discard()
+        rig.net.pass_time(61)
+        self.failureResultOf(stuck, errors.Timeout)
+
+    def test_no_slot(self) -> None:
+        """Whoever waits for a connection longer than the timeout is told so, and takes no connection later."""
+        rig = self.rig(max_connections=1, first_byte_timeout=5.0, idle_timeout=100.0)
+        rig.origin.answer = lambda asked: asked.head(200, length=10)
+        first = self.ask(rig)
+        self.assertIn("in use", str(self.error(rig, seconds=6)))
+        first.abort()
+        rig.net.pass_time()
+        self.assertEqual(rig.free_slots(), 1)
+
+    def test_no_answer(self) -> None:
+        """An upstream that says nothing is given up after the time for the first byte, and cut off."""
+        rig = self.rig(first_byte_timeout=7.0)
+        self.assertIsInstance(self.error(rig, seconds=8), errors.Timeout)
+        self.assertEqual(rig.origin.open_wires, 0)
+        self.assertEqual(rig.free_slots(), 32)
+
+    def test_no_connection(self) -> None:
+        """A host that does not take connections is given up after the connect timeout."""
+        rig = self.rig(connect_timeout=3.0)
+        rig.origin.silent = True
+        self.assertIsInstance(self.error(rig, seconds=4), errors.Timeout)
+        self.assertEqual(rig.free_slots(), 32)
+
+    def test_cancelled(self) -> None:
+        """A request that is given up while it waits for its turn or for the answer gives everything back."""
+        rig = self.rig(max_connections=1)
+        asking = [rig.run(rig.upstream.ask("GET", URL)) for _ in range(2)]
+        for waiting in reversed(asking):
+            waiting.cancel()
+            rig.net.pass_time()
+            self.failureResultOf(waiting)
+        self.assertEqual(rig.free_slots(), 1)
+        self.assertEqual(rig.origin.open_wires, 0)
+
+    def test_after_errors(self) -> None:
+        """Failures of every kind give the connection back."""
+        rig = self.rig(max_connections=1)
+        breaks: list[Any] = [
+            lambda asked: asked.close(),
+            lambda asked: asked.send(b"not http at all\r\n\r\n"),
+            lambda asked: asked.head(302, "Location: ftp://x/", length=0),
+            lambda asked: asked.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"),
+            lambda asked: asked.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n"),
+        ]
+        for broken in breaks:
+            rig.origin.answer = broken
+            self.error(rig)
+            self.assertEqual(rig.free_slots(), 1)
+
+    def test_gate(self) -> None:
+        """A host that answers 429 with Retry-After is left alone that long, and others learn how long at once."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(429, "Retry-After: 30")
+        self.ask(rig).discard()
+        rig.net.pass_time(10)
+        error = self.error(rig, seconds=0)
+        self.assertEqual((error.status, error.retry_after), (503, 20.0))
+        self.assertEqual(len(rig.origin.requests), 1)
+        rig.net.pass_time(21)
+        self.ask(rig).discard()
+
+    def test_reused_connection_closed(self) -> None:
+        """A kept connection that the server has just closed is replaced without anyone noticing."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer()
+        self.ask(rig).discard()
+        rig.origin.answer = lambda asked: asked.close() if asked.wire is rig.origin.wires[0] else asked.answer()
+        self.ask(rig).discard()
+        self.assertEqual(len(rig.origin.wires), 2)
+
+
+class ProxyTests(UpstreamCase):
+    """Through an HTTP proxy."""
+
+    def setUp(self) -> None:
+        self.here = self.rig(proxy="http://us%40er:p%20w@proxy.test:3128")
+        self.proxy = self.here.net.origin("proxy.test", port=3128)
+        self.credentials = "Basic " + base64.b64encode(b"us@er:p w").decode()
+
+    def test_plain(self) -> None:
+        """An http URL is asked of the proxy in absolute form, with the proxy's credentials."""
+        self.proxy.answer = lambda asked: asked.answer(200, body=b"x")
+        self.assertEqual(self.read(self.here, self.ask(self.here, "http://origin.test/a?b")), b"x")
+        asked = self.proxy.last
+        self.assertEqual(asked.target, "http://origin.test/a?b")
+        self.assertEqual(asked.get("Host"), "origin.test")
+        self.assertEqual(asked.get("Proxy-Authorization"), self.credentials)
+        self.assertEqual(self.here.origin.requests, [])
+
+    def test_tunnel(self) -> None:
+        """An https URL is asked through a tunnel: the proxy sees a CONNECT and then TLS, no request."""
+        self.proxy.answer = lambda asked: asked.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        asking = self.here.run(self.here.upstream.ask("GET", "https://origin.test/secret"))
+        asked = self.proxy.last
+        self.assertEqual((asked.method, asked.target), ("CONNECT", "origin.test:443"))
+        self.assertEqual(asked.get("Host"), "origin.test:443")
+        self.assertEqual(asked.get("Proxy-Authorization"), self.credentials)
+        self.assertEqual((asked.wire.tunnel or b"")[:1], b"\x16")
+        self.assertNotIn(b"/secret", asked.wire.tunnel or b"")
+        asked.close(net.ConnectionLost())
+        self.here.net.pass_time()
+        self.failureResultOf(asking, errors.UpstreamError)
+
+    def test_refused_tunnel(self) -> None:
+        """A proxy that opens no tunnel is told as the cause."""
+        for reply in (b"HTTP/1.1 407 Who are you\r\n\r\n", b"HTTP/1.0 503 No\r\nX: y\r\n\r\n", b"x" * 20000):
+            self.proxy.answer = lambda asked, reply=reply: asked.send(reply)
+            error = self.error(self.here, "https://origin.test/")
+            self.assertIsInstance(error, errors.ConnectionRefused)
+            self.assertIn("proxy", str(error))
+        self.assertEqual(self.proxy.open_wires, 0)
+
+    def test_closed_tunnel(self) -> None:
+        """A proxy that closes instead of opening a tunnel is told as the cause."""
+        self.proxy.answer = lambda asked: asked.close()
+        self.assertIn("proxy", str(self.error(self.here, "https://origin.test/")))
+
+    def test_no_proxy(self) -> None:
+        """A proxy that cannot be reached is told as a refused connection."""
+        self.proxy.refuse = net.ConnectionRefusedError(string="refused")
+        for url in (URL, "https://origin.test/"):
+            self.assertIsInstance(self.error(self.here, url), errors.ConnectionRefused)
+
+    def test_silent_tunnel(self) -> None:
+        """A proxy that says nothing is given up after the time for the first byte, and cut off."""
+        self.assertIsInstance(self.error(self.here, "https://origin.test/", seconds=61), errors.Timeout)
+        self.assertEqual(self.proxy.open_wires, 0)
+
+    def test_any_success(self) -> None:
+        """Any 2xx opens the tunnel (RFC 9110 section 9.3.6)."""
+        self.proxy.answer = lambda asked: asked.send(b"HTTP/1.1 201 Sure\r\n\r\n")
+        asking = self.here.run(self.here.upstream.ask("GET", "https://origin.test/"))
+        self.assertEqual((self.proxy.last.wire.tunnel or b"")[:1], b"\x16")
+        self.proxy.last.close(net.ConnectionLost())
+        self.here.net.pass_time()
+        self.failureResultOf(asking, errors.UpstreamError)
+
+
+class ErrorTests(SynchronousTestCase):
+    """What each library's error is told as."""
+
+    def test_table(self) -> None:
+        """Each kind of failure has its own error, status and RFC 9209 name."""
+
+        def never(*reasons: BaseException) -> ResponseNeverReceived:
+            return ResponseNeverReceived([Failure(reason) for reason in reasons])
+
+        tls = SSL.Error([("SSL routines", "", "certificate verify failed")])
+        table: list[tuple[BaseException, type[errors.UpstreamError], int, str]] = [
+            (net.DNSLookupError("x"), errors.NameNotFound, 503, "dns_error"),
+            (net.UnknownHostError(), errors.NameNotFound, 503, "dns_error"),
+            (net.TimeoutError(), errors.Timeout, 503, "connection_timeout"),
+            (net.TCPTimedOutError(), errors.Timeout, 503, "connection_timeout"),
+            (net.ConnectionRefusedError(string="refused"), errors.ConnectionRefused, 503, "connection_refused"),
+            (net.NoRouteError(), errors.ConnectionRefused, 503, "connection_refused"),
+            (net.ConnectError(), errors.ConnectionRefused, 503, "connection_refused"),
+            (TunnelRefused("the proxy"), errors.ConnectionRefused, 503, "connection_refused"),
+            (never(tls), errors.TLSFailed, 502, "tls_certificate_error"),
+            (tls, errors.TLSFailed, 502, "tls_certificate_error"),
+            (never(CancelledError()), errors.Unavailable, 503, "destination_unavailable"),
+            (never(net.ConnectionLost()), errors.Unavailable, 503, "destination_unavailable"),
+            (never(net.ConnectionDone()), errors.Unavailable, 503, "destination_unavailable"),
+            (never(net.ConnectionAborted()), errors.Unavailable, 503, "destination_unavailable"),
+            (ResponseFailed([Failure(ValueError("x"))]), errors.BrokenAnswer, 502, "http_protocol_error"),
+            (KeyError("x"), errors.BrokenAnswer, 502, "http_protocol_error"),
+            (errors.Missing("x"), errors.Missing, 404, "destination_not_found"),
+            (never(errors.Timeout("x")), errors.Timeout, 503, "connection_timeout"),
+        ]
+        for raised, kind, status, name in table:
+            error = explained(raised, "origin.test")
+            self.assertIs(type(error), kind, raised)
+            self.assertEqual((error.status, error.proxy_error), (status, name))
+
+    def test_reason(self) -> None:
+        """The reason is told in words."""
+        tls = SSL.Error([("SSL routines", "", "certificate verify failed")])
+        self.assertIn("certificate verify failed", str(explained(tls, "origin.test")))
+        self.assertIn("origin.test", str(explained(tls, "origin.test")))
+        self.assertIn("handshake failed", str(explained(SSL.Error([]), "origin.test")))
+
+    def test_origins(self) -> None:
+        """An origin is scheme, host in lower case, and port, also where it goes without saying."""
+        self.assertEqual(origin_of("HTTP://Host/x"), ("http", "host", 80))
+        self.assertEqual(origin_of("https://host:8443/"), ("https", "host", 8443))
+        self.assertEqual(origin_of("https://host"), origin_of("https://host:443/x"))

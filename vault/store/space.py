@@ -1,0 +1,62 @@
+"""Space: keeps what is stored within its limits, by removing what was not used for longest."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from vault.eviction import choose, excess
+
+if TYPE_CHECKING:
+    from vault.store.store import Store
+
+BATCH = 64
+ABANDONED = 86400.0
+"""Seconds after which a fill that nobody has gone on with goes before anything that is whole."""
+
+
+class Space:
+    """The part of a store that makes room; everything here runs on disk threads."""
+
+    log = Logger()
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+
+    def make_room(self, wanted: int) -> bool:
+        """Remove entries until ``wanted`` more bytes fit; True if they do."""
+        store = self._store
+        with self._lock:
+            free, total = store.layout.space()
+            stored = store.index.totals()[1]
+            options = store.options
+            too_much = excess(stored + wanted, options.max_size, free - wanted, options.min_free.bytes(total))
+            if too_much > 0:
+                store.flush_used()
+                self._evict(min(too_much, stored))
+                free, _ = store.layout.space()
+            return free > wanted or wanted == 0
+
+    def _evict(self, wanted: int) -> None:
+        store = self._store
+        index, now = store.index, store.now()
+        gone = skip = 0
+        for partial in index.partials():
+            if gone < wanted and partial.key not in store.filling and now - partial.used > ABANDONED:
+                gone += store.layout.partial_size(partial.name) or 0
+                store.layout.remove_partial(partial.name)
+                index.remove_partial(partial.key)
+        while gone < wanted:
+            rows = index.oldest(BATCH, skip)
+            if not rows:
+                return
+            chosen = list(choose(rows, wanted - gone, lambda row: row.length, lambda row: row.key in store.reading))
+            before = index.totals()[1]
+            if chosen:
+                store.forget(chosen)
+                self.log.info("removed {count} entries least recently used", count=len(chosen))
+            gone += before - index.totals()[1]
+            skip += len(rows) - len(chosen)
