@@ -137,10 +137,13 @@ class Cache:
         if self.transfers.get(transfer.artifact.key) is transfer:
             del self.transfers[transfer.artifact.key]
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """End every transfer; what has come stays on disk to be gone on with."""
         for transfer in [*self.transfers.values(), *self._private]:
-            transfer.stop("the vault is stopping")
+            if transfer.feed is not None and not transfer.left:
+                gone = transfer.gone()
+                transfer.stop("the vault is stopping")
+                await gone
 
     # -- looking up -------------------------------------------------------------------------------------------------
 

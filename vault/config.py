@@ -16,23 +16,11 @@ from typing import Any
 from twisted.internet.endpoints import serverFromString
 
 from vault import backends
+from vault.document import Document, Problems
 from vault.errors import ConfigError
 from vault.interfaces import IBackend
-from vault.options import (
-    PLACEHOLDER_PREFIX,
-    Document,
-    Network,
-    Options,
-    Problems,
-    Section,
-    UpstreamOptions,
-    byte_size,
-    directory,
-    mode,
-    network,
-    rate,
-    timeout,
-)
+from vault.options import PLACEHOLDER_PREFIX, Options, Section, UpstreamOptions
+from vault.values import Network, byte_size, directory, mode, network, rate, timeout
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("text", "json")

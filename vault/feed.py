@@ -97,6 +97,8 @@ class Feed:
         """Move the body; raises Truncated (also Changed) where its end cannot be had."""
         failures = 0
         while True:
+            if self._stopped is not None:
+                raise self._stopped
             before = self.writer.received
             error = await self._move()
             if self._stopped is not None:

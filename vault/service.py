@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
@@ -22,7 +22,7 @@ from vault.cache import Cache
 from vault.config import BackendConfig, Config
 from vault.errors import ConfigError, StoreError
 from vault.listeners import Listener, ListenFailed, listen
-from vault.logs import LineObserver, observer
+from vault.logs import observer
 from vault.sources import Sources
 from vault.store.disk import ThreadedDisk
 from vault.store.recovery import rebuild
@@ -44,16 +44,20 @@ class VaultService(Service):
     log = Logger()
 
     def __init__(
-        self, config: Config, reread: Callable[[], Config], reactor: Any, log_level: str | None = None
+        self,
+        config: Config,
+        reread: Callable[[], Config],
+        reactor: Any,
+        log_level: str | None = None,
+        log_stream: TextIO | None = None,
     ) -> None:
         self._config = config
         self._reread = reread
         self._reactor = reactor
         self._level = log_level
         self._instance = secrets.token_hex(6)
-        self._observer: LineObserver = observer(
-            sys.__stdout__ or sys.stdout, log_level or config.log_level, config.log_format
-        )
+        level = log_level or config.log_level
+        self._observer = None if log_stream is None else observer(log_stream, level, config.log_format)
         self._disk = ThreadedDisk(reactor)
         self._store = Store(config.cache_dir, config.cache, self._disk, reactor, time.time)
         self._transfers: dict[str, Transfer] = {}
@@ -64,7 +68,7 @@ class VaultService(Service):
 
     def setServiceParent(self, parent: Any) -> None:
         """Also put our log observer in the place of twistd's."""
-        if isinstance(parent, Componentized):
+        if isinstance(parent, Componentized) and self._observer is not None:
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)
 
@@ -163,8 +167,9 @@ class VaultService(Service):
         if fixed:
             self.log.warn("a change of {names} needs a restart", names=", ".join(fixed))
         self._config = config
-        self._observer.level = self._level or config.log_level
-        self._observer.form = config.log_format
+        if self._observer is not None:
+            self._observer.level = self._level or config.log_level
+            self._observer.form = config.log_format
         self._store.options = config.cache
         if self._site is not None:
             self._site.reconfigure(
@@ -197,7 +202,7 @@ class VaultService(Service):
                     self.log.warn("transfers did not end in time; they are cut off")
             self._site.abort_all()
         for _, cache, _ in self._parts.values():
-            cache.stop()
+            await cache.stop()
         await self._store.close()
         for _, _, upstream in self._parts.values():
             await upstream.close()

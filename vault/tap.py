@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 from twisted.python import usage
 
@@ -41,7 +42,19 @@ def read_config(file: str | None) -> Config:
     return built_in(os.environ) if file is None else load(file, os.environ)
 
 
-def make_service(file: str | None, log_level: str | None = None) -> VaultService:
+def log_stream(twistd: Any) -> TextIO | None:
+    """Where twistd's own options say that the log goes; None for syslog, which has observers of its own."""
+    if twistd.get("syslog") or twistd.get("logger"):
+        return None
+    name = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
+    if name == "-":
+        return sys.__stdout__ or sys.stdout
+    return Path(name).open("a", encoding="utf-8")
+
+
+def make_service(
+    file: str | None, log_level: str | None = None, stream: TextIO | None = sys.__stdout__
+) -> VaultService:
     """The service for a configuration; a wrong one is told on standard error, and ends the process with status 1."""
     try:
         config = read_config(file)
@@ -50,9 +63,9 @@ def make_service(file: str | None, log_level: str | None = None) -> VaultService
         raise SystemExit(1) from None
     from twisted.internet import reactor
 
-    return VaultService(config, lambda: read_config(file), reactor, log_level)
+    return VaultService(config, lambda: read_config(file), reactor, log_level, stream)
 
 
 def makeService(options: Any) -> VaultService:
     """What twistd's plugin calls."""
-    return make_service(options["config"], options["log-level"])
+    return make_service(options["config"], options["log-level"], log_stream(options.parent or {}))

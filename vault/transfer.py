@@ -17,7 +17,7 @@ It belongs to the cache, not to the client whose request began it: that client m
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from twisted.internet.defer import Deferred
@@ -185,7 +185,8 @@ class Transfer:
             assert partial is not None
             found = content_range(answer.head)
             length = found[2] if found is not None else None
-            head = partial.head
+            # The upstream confirmed with If-Range that this is what it has now.
+            head = replace(partial.head, requested_at=head.requested_at, received_at=head.received_at)
         keep = storable(head) and not self._private and (answer.delimited or self.artifact.digest is not None)
         if keep:
             writer = await self._store.create(self.artifact.key, head, length, self.artifact.digest, partial)

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-BUFFER = 128 * 1024
+BUFFER = 128 * 1024  # small enough for a core's own cache
 TIMEOUT = 300.0  # seconds
 
 

@@ -115,6 +115,7 @@ class Layout:
                         raise
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(name, self._dir_mode, dir_fd=directory)
+                        os.chmod(name, self._dir_mode, dir_fd=directory)  # whatever the umask
                         os.fsync(directory)
                     below = os.open(name, _DIRECTORY, dir_fd=directory)
                 os.close(directory)
@@ -135,7 +136,9 @@ class Layout:
 
     def open_partial(self, name: str, fresh: bool) -> int:
         """A descriptor of a fill's file, emptied if ``fresh``."""
-        return os.open(self._partials / name, _FILL | (os.O_TRUNC if fresh else 0), self._file_mode)
+        descriptor = os.open(self._partials / name, _FILL | (os.O_TRUNC if fresh else 0), self._file_mode)
+        os.fchmod(descriptor, self._file_mode)  # whatever the umask
+        return descriptor
 
     def partial_size(self, name: str) -> int | None:
         """The bytes in a fill's file; None where there is none."""

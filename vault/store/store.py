@@ -36,6 +36,9 @@ from vault.store.writer import FillWriter
 
 _IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST)
 
+UNSYNCED = 16 * 1024 * 1024
+"""Bytes of a running fill that a crash of the machine may cost, and those of the seconds between two checkpoints."""
+
 
 class MinFree(Protocol):
     """What must stay free on the cache's disk."""
@@ -128,8 +131,7 @@ class Store:
             self.index.remove_partial(known[name].key)
 
     async def close(self) -> None:
-        """Leave everything so that the next start finds it: partial fills synced, times of use written."""
-        await self.checkpoint(0)
+        """Leave everything so that the next start finds it; fills have ended before."""
         try:
             self.flush_used()
             if self.layout.intact() and not self.rebuilding:
@@ -145,13 +147,12 @@ class Store:
         if times:
             self.index.used(times)
 
-    async def checkpoint(self, least: int = 16 * 1024 * 1024) -> None:
-        """Bring what running fills have written to the medium, where it is more than ``least`` bytes, and note it."""
+    async def checkpoint(self) -> None:
+        """Bring what running fills have written to the medium, where it has become much, and note it."""
         for key, writer in list(self.filling.items()):
             if writer.storing:
-                await writer.flushed() if least == 0 else None
                 row = self.index.partial(key)
-                if row is not None and writer.written - row.durable > least:
+                if row is not None and writer.written - row.durable > UNSYNCED:
                     await self._disk.run(self._sync_partial, writer, row, writer.written)
 
     def _sync_partial(self, writer: FillWriter, row: PartialRow, written: int) -> None:
@@ -393,14 +394,21 @@ class Store:
 
     async def ended(self, writer: FillWriter, keep: bool) -> None:
         """A fill is over; ``keep`` leaves its partial file for the next one to go on with."""
-        if self.filling.get(writer.key) is not writer:
+        key = writer.key
+        if self.filling.get(key) is not writer:
             return
-        del self.filling[writer.key]
-        if writer.body.complete and writer.storing:
-            return
-        await writer.flushed()
-        if not keep or writer.body.complete:
-            await self.discard(writer.key)
+        keep = keep and writer.storing and not writer.body.complete
+        try:
+            if writer.body.complete and writer.storing:
+                return
+            await writer.flushed()
+            row = self.index.partial(key) if keep else None
+            if row is not None:
+                await self._disk.run(self._sync_partial, writer, row, writer.written)
+        finally:
+            del self.filling[key]
+        if not keep:
+            await self.discard(key)
 
     async def discard(self, key: str) -> None:
         """Remove what an earlier fill left."""

@@ -222,6 +222,8 @@ class FillWriter:
         self._pending_bytes -= sum(map(len, self._pending))
         pieces, self._pending = pieces + self._pending, []
         self._spill(pieces)
+        if not self.body.readers:
+            self.body.deserted()  # nobody reads, nothing is stored: there is no more use in it
 
     async def flushed(self) -> None:
         """Wait until all that was written is in the file, or has failed to be."""

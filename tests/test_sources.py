@@ -1,0 +1,242 @@
+"""Sources: which URL is asked, how often, and what its status means for the client."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionRefusedError
+
+from tests.memory import MODIFIED, Asked, Rig, RigCase
+from vault import errors
+from vault.artifact import Artifact, Headers
+from vault.backends.http import HTTPBackend
+from vault.sources import PAUSES, may_pass, plain
+
+TWO = ("http://origin.test/", "http://second.test/")
+
+
+class TokenBackend(HTTPBackend):
+    """Answers challenges, or not."""
+
+    given: Headers = (("Authorization", "Bearer t"),)
+
+    def authorize(self, artifact: Artifact, challenge: str) -> Deferred[Headers]:
+        """The same for any challenge."""
+        return succeed(self.given if challenge.startswith("Bearer") else ())
+
+
+class SourcesCase(RigCase):
+    """Asking the sources of one backend."""
+
+    def ask(self, rig: Rig, seconds: float = 10, **options: Any) -> Deferred[Any]:
+        """Ask, and let some time pass."""
+        asking = rig.run(rig.sources.ask(rig.artifact(), **options))
+        rig.net.pass_time(seconds)
+        return asking
+
+    def error(self, rig: Rig, seconds: float = 10, **options: Any) -> errors.UpstreamError:
+        """The error that asking ends in."""
+        error = self.failureResultOf(self.ask(rig, seconds, **options)).value
+        assert isinstance(error, errors.UpstreamError)
+        return error
+
+
+class StatusTests(SourcesCase):
+    """What a status means."""
+
+    def test_table(self) -> None:
+        """A client gets 404 and 410 as they are, 503 for what may pass, 502 for the rest, never 401 or 403."""
+        table: dict[int, tuple[type[errors.UpstreamError], int]] = {
+            400: (errors.BrokenAnswer, 502),
+            401: (errors.Refused, 502),
+            403: (errors.Refused, 502),
+            404: (errors.Missing, 404),
+            405: (errors.BrokenAnswer, 502),
+            410: (errors.Missing, 404),
+            416: (errors.BrokenAnswer, 502),
+            429: (errors.Unavailable, 503),
+            500: (errors.Unavailable, 503),
+            502: (errors.Unavailable, 503),
+            503: (errors.Unavailable, 503),
+            204: (errors.BrokenAnswer, 502),
+            206: (errors.BrokenAnswer, 502),
+            302: (errors.BrokenAnswer, 502),
+            304: (errors.BrokenAnswer, 502),
+        }
+        for status, (kind, told) in table.items():
+            rig = self.rig()
+            rig.origin.answer = lambda asked, status=status: asked.answer(status)
+            error = self.error(rig)
+            self.assertIs(type(error), kind, status)
+            self.assertEqual(error.status, told)
+            self.assertIn("origin.test", str(error))
+            self.assertIn(str(status), str(error))
+
+    def test_gone(self) -> None:
+        """410 is remembered as such."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(410)
+        error = self.error(rig)
+        assert isinstance(error, errors.Missing)
+        self.assertEqual(error.upstream_status, 410)
+
+    def test_retry_after(self) -> None:
+        """Retry-After is taken as seconds or as a date, and stops further tries."""
+        for value, seconds in (("7", 7.0), ("Mon, 23 Nov 2026 21:00:30 GMT", 30.0)):
+            rig = self.rig()
+            rig.origin.answer = lambda asked, value=value: asked.answer(503, f"Retry-After: {value}")
+            error = self.error(rig, 0)
+            self.assertEqual(error.retry_after, seconds)
+            self.assertEqual(len(rig.origin.requests), 1)
+
+    def test_too_many_requests(self) -> None:
+        """An upstream that says "too many requests" is not asked four times more within seconds."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(429)
+        self.error(rig)
+        self.assertEqual(len(rig.origin.requests), 1)
+
+
+class OrderTests(SourcesCase):
+    """Several URLs."""
+
+    def setUp(self) -> None:
+        self.here = self.rig(TWO)
+        self.second = self.here.net.origin("second.test")
+
+    def test_first(self) -> None:
+        """The first URL that has it is the only one asked."""
+        self.here.origin.answer = lambda asked: asked.answer()
+        self.successResultOf(self.ask(self.here)).abort()
+        self.assertEqual(self.second.requests, [])
+
+    def test_next(self) -> None:
+        """Where the first URL fails or has nothing, the next is asked, at once."""
+        for status in (404, 500, 403, 429):
+            self.here.origin.answer = lambda asked, status=status: asked.answer(status)
+            self.second.answer = lambda asked: asked.answer()
+            answer = self.successResultOf(self.ask(self.here, 0))
+            self.assertEqual(answer.asked, "http://second.test/a")
+            answer.abort()
+
+    def test_all_missing(self) -> None:
+        """It is missing where every URL says so."""
+        self.here.origin.answer = self.second.answer = lambda asked: asked.answer(404)
+        self.assertIsInstance(self.error(self.here), errors.Missing)
+        self.assertEqual(len(self.second.requests), 1)
+
+    def test_one_cannot_say(self) -> None:
+        """It is not missing while one URL could not say, and a 404 elsewhere does not end the tries."""
+        self.here.origin.refuse = ConnectionRefusedError(string="refused")
+        self.second.answer = lambda asked: asked.answer(404)
+        self.assertIsInstance(self.error(self.here), errors.ConnectionRefused)
+        self.assertEqual(len(self.second.requests), 1 + len(PAUSES))
+
+    def test_broken_then_missing(self) -> None:
+        """A refusal by the first URL outweighs the second's 404, without further tries."""
+        self.here.origin.answer = lambda asked: asked.answer(403)
+        self.second.answer = lambda asked: asked.answer(404)
+        self.assertIsInstance(self.error(self.here), errors.Refused)
+        self.assertEqual(len(self.second.requests), 1)
+
+
+class AgainTests(SourcesCase):
+    """Trying again."""
+
+    def test_pauses(self) -> None:
+        """A refused connection is tried again after short pauses, and the client told after the last."""
+        rig = self.rig()
+        rig.origin.refuse = ConnectionRefusedError(string="refused")
+        asking = self.ask(rig, sum(PAUSES) + len(PAUSES) * 0.3)
+        self.assertNoResult(asking)
+        rig.net.pass_time(1)
+        self.failureResultOf(asking, errors.ConnectionRefused)
+
+    def test_restart(self) -> None:
+        """A restart of the upstream is bridged."""
+        rig = self.rig()
+        rig.origin.refuse = ConnectionRefusedError(string="refused")
+        rig.origin.answer = lambda asked: asked.answer()
+        asking = self.ask(rig, 1)
+        rig.origin.refuse = None
+        rig.net.pass_time(5)
+        self.successResultOf(asking).abort()
+
+    def test_retries(self) -> None:
+        """``retries`` bounds the tries; 0 means one try."""
+        for retries, tries in ((0, 1), (2, 3), (99, 1 + len(PAUSES))):
+            rig = self.rig(retries=retries)
+            rig.origin.answer = lambda asked: asked.close()
+            self.error(rig)
+            self.assertEqual(len(rig.origin.requests), tries)
+
+    def test_impatient(self) -> None:
+        """Where somebody has something else to give, there is one try."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.close()
+        self.error(rig, 0, patient=False)
+        self.assertEqual(len(rig.origin.requests), 1)
+
+    def test_timeout(self) -> None:
+        """What timed out has had its time: it is not tried again."""
+        rig = self.rig(first_byte_timeout=5.0)
+        self.assertIsInstance(self.error(rig, 6), errors.Timeout)
+        self.assertEqual(len(rig.origin.requests), 1)
+
+    def test_may_pass(self) -> None:
+        """Refused, unresolved and cut off may pass; what the upstream said itself stands."""
+        for error in (errors.ConnectionRefused("x"), errors.NameNotFound("x"), errors.Unavailable("x")):
+            self.assertTrue(may_pass(error))
+        for other in (errors.TLSFailed("x"), errors.BrokenAnswer("x"), errors.Refused("x"), errors.Missing("x")):
+            self.assertFalse(may_pass(other))
+
+    def test_plain(self) -> None:
+        """A URL in a log has no query, which may be a signature."""
+        self.assertEqual(plain("http://h/a?X-Signature=s"), "http://h/a")
+
+
+class ChallengeTests(SourcesCase):
+    """Challenges, which the backend answers."""
+
+    def token_rig(self) -> Rig:
+        """A vault whose backend answers Bearer challenges."""
+        return self.rig(backend=TokenBackend("files", "/files/", ("http://origin.test/",)))
+
+    def test_answered(self) -> None:
+        """A challenge is answered once, and the request repeated with its fields."""
+        rig = self.token_rig()
+        rig.origin.answer = lambda asked: (
+            asked.answer(200, f"Last-Modified: {MODIFIED}")
+            if asked.get("Authorization") == "Bearer t"
+            else asked.answer(401, 'WWW-Authenticate: Bearer realm="x"', body=b"who?")
+        )
+        self.successResultOf(self.ask(rig, headers=(("Range", "bytes=1-"),))).abort()
+        self.assertEqual([asked.get("Range") for asked in rig.origin.requests], ["bytes=1-"] * 2)
+
+    def test_refused_again(self) -> None:
+        """Credentials that do not help are the vault's trouble, not the client's, and are not tried for ever."""
+        rig = self.token_rig()
+        rig.origin.answer = lambda asked: asked.answer(401, "WWW-Authenticate: Bearer")
+        self.assertIsInstance(self.error(rig), errors.Refused)
+        self.assertEqual(len(rig.origin.requests), 2)
+
+    def test_no_answer(self) -> None:
+        """A challenge the backend knows no answer to is a refusal."""
+        rig = self.token_rig()
+
+        def answer(asked: Asked) -> None:
+            asked.answer(401, "WWW-Authenticate: Basic")
+
+        rig.origin.answer = answer
+        self.assertIsInstance(self.error(rig), errors.Refused)
+        self.assertEqual(len(rig.origin.requests), 1)
+
+    def test_artifact_fields(self) -> None:
+        """An artifact's own fields go with every request for it."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer()
+        artifact = replace(rig.artifact(), headers=(("Accept", "a/b"),))
+        self.successResultOf(rig.run(rig.sources.ask(artifact))).abort()
+        self.assertEqual(rig.origin.last.all("Accept"), ["a/b"])
