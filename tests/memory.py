@@ -497,6 +497,13 @@ class Rig:
         """Begin a new cache on the same store, as a restarted vault would."""
         self.cache = self.resource.cache = Cache(self.sources, self.store, self.net, self.net.seconds, self.transfers)
 
+    def stop(self) -> None:
+        """End every transfer, as a vault that stops does."""
+        stopping: Any = self.cache.stop()
+        if stopping is not None:
+            ensureDeferred(stopping)
+        self.net.pass_time()
+
     def artifact(self, path: str = "a", **changes: Any) -> Artifact:
         """What the backend resolves a path to."""
         return replace(self.backend.resolve(path, {}), **changes)
@@ -544,9 +551,9 @@ class RigCase(SynchronousTestCase):
         return rig
 
     def _check(self, rig: Rig) -> None:
-        rig.cache.stop()
         rig.disk.error = None
         rig.disk.release()
+        rig.stop()
         rig.net.pass_time(300)
         rig.run(rig.store.close())
         for authority in list(rig.upstream._hosts):

@@ -313,8 +313,7 @@ class RetryTests(FeedCase):
             if wait:
                 rig.origin.last.close()
                 rig.net.pass_time(wait)
-            rig.cache.stop()
-            rig.net.pass_time()
+            rig.stop()
             self.assertTrue(client.aborted)
             self.assertEqual(rig.transfers, {})
             self.assertEqual(rig.store.index.partial("files/a") is not None, True)
@@ -336,12 +335,15 @@ class RetryTests(FeedCase):
         rig = self.rig(bandwidth=1000)
         rig.origin.answer = lambda asked: asked.head(200, *STRONG, length=5000)
         client = rig.request()
-        for _ in range(10):
-            rig.origin.last.send(b"x" * 500)
-        rig.net.pass_time(2)
-        self.assertLess(len(client.body), 3500)
-        self.assertTrue(rig.origin.last.wire.paused)
-        rig.net.pass_time(4)
+        sent = 0
+        for tick in range(600):
+            if not rig.origin.last.wire.paused and sent < 5000:
+                rig.origin.last.send(b"x" * 100)
+                sent += 100
+            rig.net.pass_time(0.01)
+            if tick == 199:
+                self.assertLess(len(client.body), 3000)
+                self.assertGreater(len(client.body), 1500)
         self.assertTrue(client.whole)
 
 

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.store.fakes import StoreCase
 from vault.artifact import Head
+from vault.store import store as store_module
 from vault.store.index import Index, PartialRow, Row
 
 HEAD = Head(200, (("ETag", '"x"'),), 1.0, 2.0)
@@ -169,14 +170,15 @@ class ScaleTests(StoreCase):
         index.close()
 
         statements: list[str] = []
-        connect = Index._connect
 
-        def traced(path: Path) -> sqlite3.Connection:
-            connection = connect(path)
-            connection.set_trace_callback(statements.append)
-            return connection
+        class Traced(Index):
+            @staticmethod
+            def _connect(path: Path) -> sqlite3.Connection:
+                connection = Index._connect(path)
+                connection.set_trace_callback(statements.append)
+                return connection
 
-        self.patch(Index, "_connect", staticmethod(traced))
+        self.patch(store_module, "Index", Traced)
         store = self.open()
         self.content(store, "b/77")  # its file is missing, so it is forgotten
         self.fill(store, "b/new", b"content")
@@ -184,7 +186,6 @@ class ScaleTests(StoreCase):
         self.options.max_size = 10 * (self.ROWS - 100)
         store.tidy()
         self.assertLess(store.index.totals()[1], 10 * (self.ROWS - 99))
-        self.wait(store.checkpoint())
         self.wait(store.close())
 
         index = Index(self.root / ".vault" / "index.db")

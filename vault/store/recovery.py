@@ -5,14 +5,25 @@ The cache serves meanwhile: an entry that is asked for before its turn is taken 
 
 from __future__ import annotations
 
+import mimetypes
+import os
 from collections.abc import Iterator
+from email.utils import formatdate
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from vault.artifact import Head
+from vault.paths import key_of
+from vault.store.body import OpenFile
 from vault.store.disk import Disk
+from vault.store.index import Row
 from vault.store.layout import PRIVATE
-from vault.store.store import Store
+from vault.store.placing import sha256_of
+
+if TYPE_CHECKING:
+    from vault.store.store import Store
 
 BATCH = 32
 log = Logger()
@@ -30,7 +41,7 @@ async def rebuild(store: Store, disk: Disk) -> None:
             try:
                 if store.index.has_path(path):
                     continue
-                if store.adopt(path):
+                if adopt(store, path):
                     known += 1
                 elif f"/{PRIVATE}" in path:
                     # A safe form does not tell its key, so without its row the file can never be asked for.
@@ -53,3 +64,32 @@ async def rebuild(store: Store, disk: Disk) -> None:
             adopted=adopted,
             removed=removed,
         )
+
+
+def adopt(store: Store, path: str) -> bool:
+    """On a disk thread: take a file that the index does not know for an entry; False where it cannot be one.
+
+    What the upstream sent with it is lost, so its head is made from the file.  Raises OSError.
+    """
+    if store.index.has_path(path):
+        return True
+    key = key_of(tuple(path.split("/")))
+    if key is None:
+        return False
+    file = OpenFile(store.layout.open(path))
+    found = os.fstat(file.descriptor)
+    sha256 = sha256_of(file)
+    if key in store.filling:
+        return False  # the fill that is placing this very file knows more of it
+    head = head_of(path, found)
+    row = Row(key, path, head, found.st_size, sha256, found.st_ino, found.st_mtime_ns, store.now())
+    store.index.put(row, replace=False)
+    return True
+
+
+def head_of(path: str, found: os.stat_result) -> Head:
+    """What can be said of a file without its upstream; as old as can be, so that what may change is asked for."""
+    kind, encoding = mimetypes.guess_type(path)
+    if kind is None or encoding is not None:
+        kind = "application/octet-stream"
+    return Head(200, (("Content-Type", kind), ("Last-Modified", formatdate(found.st_mtime, usegmt=True))))

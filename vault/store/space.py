@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.logger import Logger
 
@@ -15,6 +15,27 @@ if TYPE_CHECKING:
 BATCH = 64
 ABANDONED = 86400.0
 """Seconds after which a fill that nobody has gone on with goes before anything that is whole."""
+
+
+class MinFree(Protocol):
+    """What must stay free on the cache's disk."""
+
+    def bytes(self, total: int) -> int:
+        """In bytes, for a disk of ``total`` bytes."""
+        ...
+
+
+class Options(Protocol):
+    """The ``cache`` section of the configuration; sizes in bytes."""
+
+    @property
+    def max_size(self) -> int: ...
+    @property
+    def dir_mode(self) -> int: ...
+    @property
+    def file_mode(self) -> int: ...
+    @property
+    def min_free(self) -> MinFree: ...
 
 
 class Space:

@@ -1,24 +1,19 @@
 """The Store: entries on disk, found by key, filled through a FillWriter, removed when space runs short.
 
-How an entry becomes stored (``_commit``), in an order that survives ``kill -9`` and power loss at every step: the
-partial file is synced, renamed to its place, the directory is synced, then the row is written.  Before the rename the
-entry is absent; between rename and row the file is whole but unknown, and found again by ``vault.store.recovery``; an
-older row never describes a newer file, because a row names its file by length, inode and modification time.
+``vault.store.placing`` says how an entry becomes stored, ``vault.store.space`` what goes, ``vault.store.recovery`` how
+the index is made again.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import mimetypes
 import os
 import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 from twisted.internet.interfaces import IReactorTime
@@ -26,39 +21,18 @@ from twisted.logger import Logger
 
 from vault.artifact import Digest, Head
 from vault.errors import StoreError
-from vault.paths import file_name, key_of, safe_name
+from vault.paths import file_name
 from vault.store.body import GrowingBody, OpenFile, StoredBody
 from vault.store.disk import Disk
 from vault.store.index import Index, PartialRow, Row
 from vault.store.layout import Layout
-from vault.store.space import Space
+from vault.store.placing import place, sha256_of
+from vault.store.recovery import adopt
+from vault.store.space import Options, Space
 from vault.store.writer import FillWriter
-
-_IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST)
 
 UNSYNCED = 16 * 1024 * 1024
 """Bytes of a running fill that a crash of the machine may cost, and those of the seconds between two checkpoints."""
-
-
-class MinFree(Protocol):
-    """What must stay free on the cache's disk."""
-
-    def bytes(self, total: int) -> int:
-        """In bytes, for a disk of ``total`` bytes."""
-        ...
-
-
-class Options(Protocol):
-    """The ``cache`` section of the configuration; sizes in bytes."""
-
-    @property
-    def max_size(self) -> int: ...
-    @property
-    def dir_mode(self) -> int: ...
-    @property
-    def file_mode(self) -> int: ...
-    @property
-    def min_free(self) -> MinFree: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +181,7 @@ class Store:
     async def _adopt(self, key: str) -> StoredBody | None:
         """While the index is being rebuilt, an entry is looked for where its file would be."""
         try:
-            if key in self.filling or not await self._disk.run(self.adopt, "/".join(file_name(key))):
+            if key in self.filling or not await self._disk.run(adopt, self, "/".join(file_name(key))):
                 return None
             row = self.index.find(key)
         except (OSError, sqlite3.Error):
@@ -215,27 +189,6 @@ class Store:
         if row is None:
             return None
         return StoredBody(row.head, row.length, row.sha256, OpenFile(self.layout.open(row.path)), self._disk)
-
-    def adopt(self, path: str) -> bool:
-        """On a disk thread: take a file that the index does not know for an entry; False where it cannot be one.
-
-        What the upstream sent with it is lost, so its head is made from the file.
-        """
-        if self.index.has_path(path):
-            return True
-        key = key_of(tuple(path.split("/")))
-        if key is None:
-            return False
-        file = OpenFile(self.layout.open(path))
-        found = os.fstat(file.descriptor)
-        sha256 = sha256_of(file)
-        if key in self.filling:
-            return False  # the fill that is placing this very file knows more of it
-        row = Row(
-            key, path, _head_of(path, found), found.st_size, sha256, found.st_ino, found.st_mtime_ns, self.now()
-        )  # fmt: skip
-        self.index.put(row, replace=False)
-        return True
 
     async def renew(self, key: str, body: StoredBody, head: Head) -> None:
         """The upstream confirmed an entry: keep the head it sent with that."""
@@ -303,7 +256,9 @@ class Store:
         body = GrowingBody(head, length, file, self._disk, self._clock)
 
         def commit(writer: FillWriter) -> None:
-            self._commit(writer, name)
+            place(self, writer, name)
+            self._trouble = None
+            self.space.make_room(0)
 
         writer = FillWriter(key, body, self._disk, digest, start, commit, self.space.make_room, self.report)
         self.filling[key] = writer
@@ -353,44 +308,6 @@ class Store:
                 self._index.set_state("open", "yes")
             except StoreError as error:
                 raise OSError(errno.ENOENT, str(error)) from error
-
-    def _commit(self, writer: FillWriter, name: str) -> None:
-        """On a disk thread: make a whole and verified body an entry."""
-        body, key = writer.body, writer.key
-        assert body.file is not None and body.sha256 is not None and body.length is not None
-        path = "/".join(file_name(key))
-        twin = self.index.twin(body.sha256, key)
-        if twin is None or not self._link(twin, name):
-            _set_time(body.file.descriptor, body.head.last_modified)
-            os.fsync(body.file.descriptor)
-        try:
-            self.layout.place(name, path)
-        except OSError as error:
-            if error.errno not in _IN_THE_WAY:
-                raise
-            path = "/".join(safe_name(key))  # a file stands where a directory must be, or the other way round
-            self.layout.place(name, path)
-        file = OpenFile(self.layout.open(path))
-        found = os.fstat(file.descriptor)
-        row = Row(
-            key, path, body.head, body.length, body.sha256, found.st_ino, found.st_mtime_ns, self.now()
-        )  # fmt: skip
-        self.index.put(row)
-        self.reading[key] = file
-        self._trouble = None
-        self.space.make_room(0)
-
-    def _link(self, twin: Row, name: str) -> bool:
-        """Use a stored file of the same content, if it is still what its row says."""
-        try:
-            file = OpenFile(self.layout.open(twin.path))
-            found = os.fstat(file.descriptor)
-            if not twin.describes(found):
-                return False
-            self.layout.link(twin.path, name)
-        except OSError:
-            return False
-        return True
 
     async def ended(self, writer: FillWriter, keep: bool) -> None:
         """A fill is over; ``keep`` leaves its partial file for the next one to go on with."""
@@ -453,33 +370,6 @@ class Store:
         if not self.layout.intact():
             problems.append(f"the cache directory {self.layout.root} has vanished")
         return problems
-
-
-def sha256_of(file: OpenFile) -> str:
-    """The digest of a whole file."""
-    digest = hashlib.sha256()
-    offset = 0
-    while data := file.read(offset, 1024 * 1024):
-        digest.update(data)
-        offset += len(data)
-    return digest.hexdigest()
-
-
-def _head_of(path: str, found: os.stat_result) -> Head:
-    kind, encoding = mimetypes.guess_type(path)
-    if kind is None or encoding is not None:
-        kind = "application/octet-stream"
-    return Head(200, (("Content-Type", kind), ("Last-Modified", formatdate(found.st_mtime, usegmt=True))))
-
-
-def _set_time(descriptor: int, last_modified: str | None) -> None:
-    # For people who look at the files, and for Last-Modified after the index was lost.
-    if last_modified is not None:
-        try:
-            stamp = parsedate_to_datetime(last_modified).timestamp()
-            os.utime(descriptor, (stamp, stamp))
-        except (ValueError, OverflowError, OSError):
-            pass
 
 
 def _boot_id() -> str:

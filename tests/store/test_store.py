@@ -1,0 +1,446 @@
+"""The store: what is filled can be found, under readable names, once for each content, and only if it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from tests.store.fakes import DATED, Follower, SteppedDisk, StoreCase
+from vault.artifact import Digest, Head
+from vault.errors import DigestMismatch, StoreError, Truncated
+from vault.paths import safe_name
+from vault.store.index import Index
+from vault.store.store import Store
+
+DATA = bytes(range(256)) * 8
+
+
+def sha256(data: bytes) -> str:
+    """In hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class CommitTests(StoreCase):
+    def test_stored(self) -> None:
+        """An entry is a plain file under its own name, with the configured mode and the date the upstream gave."""
+        self.options.file_mode = 0o604
+        store = self.open()
+        self.fill(store, "b/dir/file.bin", DATA)
+        self.assertEqual(self.files(), {"b/dir/file.bin": DATA})
+        found = (self.root / "b/dir/file.bin").stat()
+        self.assertEqual(stat.S_IMODE(found.st_mode), 0o604)
+        self.assertEqual(found.st_mtime, 784_111_777)
+        body = self.wait(store.find("b/dir/file.bin"))
+        assert body is not None
+        self.assertEqual((body.head, body.length, body.sha256), (DATED, len(DATA), sha256(DATA)))
+        self.assertEqual(self.partial_files(), [])
+        self.assertIsNone(self.wait(store.partial("b/dir/file.bin")))
+
+    def test_strange_dates(self) -> None:
+        """A modification date that makes no sense does not keep an entry from being stored."""
+        store = self.open()
+        for number, date in enumerate(("", "yesterday", "0", "Mon, 01 Jan 0001 00:00:00 GMT", "9" * 50, "\x00")):
+            self.fill(store, f"b/{number}", b"x", Head(200, (("Last-Modified", date),)))
+            self.assertEqual(self.content(store, f"b/{number}"), b"x")
+
+    def test_survives_a_restart(self) -> None:
+        """What was stored is there after a clean stop, and is not looked for anew."""
+        store = self.open()
+        self.fill(store, "b/file", DATA)
+        self.wait(store.close())
+        store = self.open()
+        self.assertFalse(store.rebuilding)
+        self.assertEqual(self.content(store, "b/file"), DATA)
+
+    def test_not_before_it_is_whole(self) -> None:
+        """Until an entry is whole and stored there is no file of its name, and it is not found."""
+        store = self.open()
+        writer = self.begin(store, "b/file", len(DATA))
+        writer.write(DATA)
+        self.assertEqual(self.files(), {})
+        self.assertIsNone(self.content(store, "b/file"))
+        self.end(store, writer)
+        self.assertEqual(self.files(), {"b/file": DATA})
+
+    def test_late_commit(self) -> None:
+        """While the disk is busy storing, readers are done already and others do not see half of it."""
+        store = self.open()
+        self.fill(store, "b/file", b"old")
+        disk = SteppedDisk()
+        writer = self.begin(store, "b/file")
+        store._disk = writer._disk = writer.body._disk = disk
+        follower = Follower(writer.body)
+        writer.write(b"new content")
+        from twisted.internet.defer import ensureDeferred
+
+        finished = ensureDeferred(writer.finish())
+        disk.step()
+        self.assertTrue(follower.ended)
+        self.assertEqual(self.content(store, "b/file"), b"old")
+        disk.work()  # stored, but nobody has heard of it
+        self.assertEqual(self.content(store, "b/file"), b"new content")
+        disk.report()
+        self.successResultOf(finished)
+
+    def test_wrong_digest(self) -> None:
+        """A body of the wrong digest leaves no entry and nothing to go on with; the right one is then stored."""
+        store = self.open()
+        digest = Digest("sha256", sha256(DATA))
+        writer = self.begin(store, "b/file", len(DATA), digest)
+        follower = Follower(writer.body)
+        writer.write(DATA[:-1] + b"!")
+        from twisted.internet.defer import ensureDeferred
+
+        self.failureResultOf(ensureDeferred(writer.finish()), DigestMismatch)
+        self.wait(store.ended(writer, keep=False))
+        self.assertEqual(follower.data, DATA[:-1])
+        self.assertEqual((self.files(), self.partial_files()), ({}, []))
+        self.assertIsNone(self.content(store, "b/file"))
+        writer = self.begin(store, "b/file", len(DATA), digest)
+        writer.write(DATA)
+        self.end(store, writer)
+        self.assertEqual(self.content(store, "b/file"), DATA)
+
+    def test_replaced_while_it_is_read(self) -> None:
+        """A new version takes the place of the old one; who reads the old one gets all of it."""
+        store = self.open()
+        self.fill(store, "b/file", b"old" * 100)
+        body = self.wait(store.find("b/file"))
+        follower = Follower(body, piece=10)
+        follower.pause()
+        slow = Follower(body, 150)
+        self.fill(store, "b/file", b"newer" * 100)
+        self.assertEqual(self.content(store, "b/file"), b"newer" * 100)
+        follower.resume()
+        self.assertEqual(follower.data, b"old" * 100)
+        self.assertEqual(slow.data, b"old" * 50)
+        self.assertEqual(store.index.totals(), (1, 500))
+
+    def test_found_while_it_is_replaced(self) -> None:
+        """Whoever asks at the very moment a new version is stored gets one version, not the head of one with the
+        bytes of another."""
+        store = self.open()
+        self.fill(store, "b/file", b"old" * 100)
+        reading = self.wait(store.find("b/file"))
+        put, found = Index.put, []
+
+        class Asked(Index):
+            def put(self, *arguments: object, **named: object) -> None:
+                put(self, *arguments, **named)  # type: ignore[arg-type]
+                found.append(ensure(store.find("b/file")))
+
+        ensure = self.wait
+        store.index.__class__ = Asked
+        self.fill(store, "b/file", b"newer" * 100)
+        (body,) = found
+        if body is not None:
+            self.assertEqual(sha256(Follower(body).data), body.sha256)
+        self.assertEqual(Follower(reading).data, b"old" * 100)
+
+    def test_renewed_head(self) -> None:
+        """The head that came with a confirmation is kept."""
+        store = self.open()
+        self.fill(store, "b/file", DATA)
+        body = self.wait(store.find("b/file"))
+        assert body is not None
+        head = Head(200, (("ETag", '"2"'),), 5.0, 6.0)
+        self.wait(store.renew("b/file", body, head))
+        again = self.wait(store.find("b/file"))
+        assert again is not None
+        self.assertEqual((body.head, again.head), (head, head))
+
+
+class TwinTests(StoreCase):
+    def inode(self, path: str) -> int:
+        """Which file it is."""
+        return (self.root / path).stat().st_ino
+
+    def test_one_file(self) -> None:
+        """The same content under two names is one file on the disk, counted once."""
+        store = self.open()
+        self.fill(store, "b/one", DATA)
+        self.fill(store, "c/two", DATA)
+        self.assertEqual(self.inode("b/one"), self.inode("c/two"))
+        self.assertEqual(store.index.totals(), (2, len(DATA)))
+        self.assertEqual(self.partial_files(), [])
+        for key in ("b/one", "c/two"):
+            self.assertEqual(self.content(store, key), DATA)
+
+    def test_fetched_again(self) -> None:
+        """The same content again, under the same name or another, leaves nothing over."""
+        store = self.open()
+        for key in ("b/one", "b/one", "b/two", "b/two", "b/one"):
+            self.fill(store, key, DATA)
+            self.assertEqual(self.partial_files(), [])
+            self.assertEqual(self.content(store, key), DATA)
+        self.assertEqual(self.inode("b/one"), self.inode("b/two"))
+
+    def test_other_name_changes(self) -> None:
+        """When one of the names gets new content, the other keeps its own."""
+        store = self.open()
+        self.fill(store, "b/one", DATA)
+        self.fill(store, "b/two", DATA)
+        self.fill(store, "b/two", b"new")
+        self.assertEqual((self.content(store, "b/one"), self.content(store, "b/two")), (DATA, b"new"))
+        self.assertEqual(store.index.totals(), (2, len(DATA) + 3))
+
+    def test_removed(self) -> None:
+        """When one of the names is removed, the other keeps its content."""
+        store = self.open()
+        self.fill(store, "b/one", DATA)
+        self.fill(store, "b/two", DATA)
+        self.wait(store.remove("b/one"))
+        self.assertEqual(self.files(), {"b/two": DATA})
+        self.assertEqual(self.content(store, "b/two"), DATA)
+
+    def test_damaged_twin(self) -> None:
+        """A file that was changed by hand is not used for a second name."""
+        for damage in (b"short", b"!" * len(DATA)):
+            store = self.open()
+            self.fill(store, "b/one", DATA)
+            (self.root / "b/one").write_bytes(damage)
+            self.fill(store, "b/two", DATA)
+            self.assertEqual(self.content(store, "b/two"), DATA)
+            self.wait(store.remove("b/two"))
+            self.wait(store.remove("b/one"))
+            self.die(store)
+
+    def test_reader_of_the_fill(self) -> None:
+        """Who reads the fill whose file was replaced by a second name of another gets all of it."""
+        store = self.open()
+        self.fill(store, "b/one", DATA)
+        writer = self.begin(store, "b/two")
+        follower = Follower(writer.body, piece=3)
+        follower.pause()
+        writer.write(DATA)
+        self.end(store, writer)
+        follower.resume()
+        self.assertEqual(follower.data, DATA)
+
+
+class ConflictTests(StoreCase):
+    def test_file_and_directory(self) -> None:
+        """A file and a directory of the same name are both kept, in either order, and both found."""
+        for keys in (("b/a", "b/a/b", "b/a/b/c"), ("c/a/b/c", "c/a/b", "c/a")):
+            store = self.open()
+            for key in keys:
+                self.fill(store, key, key.encode())
+            self.wait(store.close())
+            store = self.open()
+            for key in keys:
+                self.assertEqual(self.content(store, key), key.encode())
+            self.wait(store.close())
+
+    def test_safe_form(self) -> None:
+        """Names that no file system can hold, or that would be confused with others, are stored all the same."""
+        store = self.open()
+        keys = ["b/", "b/x?y=1", "b/x?y=2", "b/x", "b/dir/", "b/" + "n" * 300, "b/%ff", "b/a//b"]
+        for key in keys:
+            self.fill(store, key, key.encode())
+        for key in keys:
+            self.assertEqual(self.content(store, key), key.encode())
+
+    def test_nothing_is_left_when_it_moves(self) -> None:
+        """An entry that moves to its readable name, when that has become free, leaves no other file behind."""
+        store = self.open()
+        self.fill(store, "b/a", b"in the way")
+        self.fill(store, "b/a/b", b"first")
+        self.assertIn("/".join(safe_name("b/a/b")), self.files())
+        self.wait(store.remove("b/a"))
+        self.fill(store, "b/a/b", b"second")
+        self.assertEqual(self.content(store, "b/a/b"), b"second")
+        self.assertEqual(self.files(), {"b/a/b": b"second"})
+
+    def test_links_planted(self) -> None:
+        """A link in the cache directory is followed neither for storing nor for finding."""
+        outside = Path(self.mktemp()).absolute()
+        outside.mkdir()
+        (outside / "f").write_bytes(DATA)
+        store = self.open()
+        self.fill(store, "b/d/f", DATA)
+        for place in ("b/d/f", "b/d", "b"):
+            path = self.root / place
+            os.rename(path, self.root / "moved")
+            path.symlink_to(outside / "f" if place.endswith("f") else outside)
+            self.assertIsNone(self.content(store, "b/d/f"))
+            self.fill(store, "b/d/f", DATA)
+            path.unlink()
+            self.assertEqual({name.name: name.read_bytes() for name in outside.iterdir()}, {"f": DATA})
+
+
+class ChangedFileTests(StoreCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = self.open()
+        self.fill(self.store, "b/file", DATA)
+        self.path = self.root / "b" / "file"
+
+    def test_touched(self) -> None:
+        """A file that was only touched is still the entry, and is looked through only once."""
+        os.utime(self.path, (1, 1))
+        self.assertEqual(self.content(self.store, "b/file"), DATA)
+        row = self.store.index.find("b/file")
+        assert row is not None
+        self.assertTrue(row.describes(self.path.stat()))
+
+    def test_copied_back(self) -> None:
+        """A file that was put back from a copy is still the entry."""
+        self.path.unlink()
+        self.path.write_bytes(DATA)
+        self.assertEqual(self.content(self.store, "b/file"), DATA)
+
+    def test_damaged(self) -> None:
+        """A file that was changed, made shorter or longer, or removed, is no entry any more."""
+        for damaged in (DATA[:-1], DATA + b"!", b"!" + DATA[1:], b"", None):
+            self.fill(self.store, "b/file", DATA)
+            if damaged is None:
+                self.path.unlink()
+            else:
+                self.path.write_bytes(damaged)
+            self.assertIsNone(self.content(self.store, "b/file"))
+            self.assertEqual(self.files(), {})
+            self.assertEqual(self.store.index.totals(), (0, 0))
+
+    def test_directory(self) -> None:
+        """A directory in the place of the file is no entry; the entry can be stored again."""
+        self.path.unlink()
+        self.path.mkdir()
+        (self.path / "inside").write_bytes(b"x")
+        self.assertIsNone(self.content(self.store, "b/file"))
+        self.fill(self.store, "b/file", DATA)
+        self.assertEqual(self.content(self.store, "b/file"), DATA)
+
+    def test_removed_by_the_vault(self) -> None:
+        """A removed entry is gone; who reads it reads on."""
+        body = self.wait(self.store.find("b/file"))
+        follower = Follower(body, piece=7)
+        follower.pause()
+        self.wait(self.store.remove("b/file"))
+        self.wait(self.store.remove("b/file"))
+        self.assertIsNone(self.content(self.store, "b/file"))
+        follower.resume()
+        self.assertEqual(follower.data, DATA)
+
+
+class PartialTests(StoreCase):
+    def leave(self, store: Store, data: bytes, length: int | None = len(DATA), keep: bool = True) -> None:
+        """A fill that breaks off."""
+        writer = self.begin(store, "b/file", length)
+        writer.write(data)
+        writer.fail(Truncated("it broke off"))
+        self.wait(store.ended(writer, keep))
+
+    def test_gone_on_with(self) -> None:
+        """A fill that broke off is gone on with where it stopped."""
+        store = self.open()
+        self.leave(store, DATA[:1000])
+        partial = self.wait(store.partial("b/file"))
+        assert partial is not None
+        self.assertEqual((partial.size, partial.length, partial.head), (1000, len(DATA), DATED))
+        writer = self.begin(store, "b/file", len(DATA), Digest("sha256", sha256(DATA)), resume=partial)
+        self.assertEqual(writer.received, 1000)
+        follower = Follower(writer.body)
+        writer.write(DATA[1000:])
+        self.end(store, writer)
+        self.assertEqual((follower.data, self.content(store, "b/file")), (DATA, DATA))
+        self.assertEqual(self.partial_files(), [])
+
+    def test_not_kept(self) -> None:
+        """A fill that cannot be gone on with leaves nothing."""
+        store = self.open()
+        self.leave(store, DATA[:1000], keep=False)
+        self.assertIsNone(self.wait(store.partial("b/file")))
+        self.assertEqual(self.partial_files(), [])
+
+    def test_not_while_it_runs(self) -> None:
+        """A fill that is running is nobody else's to go on with."""
+        store = self.open()
+        self.begin(store, "b/file").write(b"some")
+        self.assertIsNone(self.wait(store.partial("b/file")))
+
+    def test_longer_than_the_whole(self) -> None:
+        """A file that is longer than the body was to be is not gone on with."""
+        store = self.open()
+        self.leave(store, DATA, length=10)
+        self.assertIsNone(self.wait(store.partial("b/file")))
+
+    def test_vanished_meanwhile(self) -> None:
+        """Where the file has gone or shrunk since it was looked at, no made-up bytes take the place of the old ones."""
+        for damage in (lambda path: path.unlink(), lambda path: os.truncate(path, 10)):
+            store = self.open()
+            self.leave(store, DATA[:1000])
+            partial = self.wait(store.partial("b/file"))
+            damage(self.partial_files()[0])
+            writer = self.begin(store, "b/file", len(DATA), resume=partial)
+            self.assertEqual((writer.received, writer.body.size), (0, 0))
+            writer.write(DATA)
+            self.end(store, writer)
+            self.assertEqual(self.content(store, "b/file"), DATA)
+            self.wait(store.remove("b/file"))
+            self.die(store)
+
+    def test_begun_anew_while_it_is_read(self) -> None:
+        """Who still reads a broken fill gets its own bytes, even if another one has begun from the first byte."""
+        store = self.open()
+        writer = self.begin(store, "b/file", len(DATA))
+        follower = Follower(writer.body, 0, 900, piece=10)
+        follower.pause()
+        late = Follower(writer.body, 0, 900, piece=10)
+        late.pause()
+        late.resume()
+        slow = Follower(writer.body, 100, 900)
+        slow.pause()
+        writer.write(DATA[:1000])
+        writer.fail(Truncated("it broke off"))
+        self.wait(store.ended(writer, keep=True))
+        other = self.begin(store, "b/file", len(DATA))
+        other.write(b"!" * len(DATA))
+        slow.resume()
+        follower.resume()
+        self.assertEqual(slow.data, DATA[100:900])
+        self.assertEqual(follower.data, DATA[:900])
+
+    def test_links_planted(self) -> None:
+        """A link in the place of a broken fill's file is neither read nor written through."""
+        outside = Path(self.mktemp()).absolute()
+        outside.write_bytes(b"secret")
+        store = self.open()
+        self.leave(store, DATA[:1000])
+        (path,) = self.partial_files()
+        path.unlink()
+        path.symlink_to(outside)
+        self.assertIsNone(self.wait(store.partial("b/file")))
+        self.begin(store, "b/file", len(DATA)).write(DATA)
+        self.assertEqual(outside.read_bytes(), b"secret")
+
+
+class OpenTests(StoreCase):
+    def test_second_is_refused(self) -> None:
+        """A second vault on the same directory refuses to start, and the first one goes on."""
+        store = self.open()
+        error = self.assertRaises(StoreError, self.open)
+        self.assertIn("in use by another vault", str(error))
+        self.fill(store, "b/file", DATA)
+        self.assertEqual(self.content(store, "b/file"), DATA)
+
+    def test_vanished(self) -> None:
+        """When the directory is removed under a running vault, it says so, serves on, and begins an empty one."""
+        for length in (len(DATA), None):
+            store = self.open()
+            self.fill(store, "b/file", DATA)
+            self.assertEqual(store.problems(), [])
+            os.rename(self.root, self.mktemp())
+            self.assertIn("vanished", store.problems()[0])
+            self.assertIsNone(self.content(store, "b/file"))
+            writer = self.begin(store, "b/file", length)
+            writer.write(DATA)
+            self.end(store, writer)
+            self.assertEqual(self.content(store, "b/file"), DATA)
+            self.assertEqual(store.problems(), [])
+            self.wait(store.close())
+            store = self.open()
+            self.assertEqual(self.content(store, "b/file"), DATA)
+            self.wait(store.remove("b/file"))
+            self.wait(store.close())

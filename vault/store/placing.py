@@ -1,0 +1,81 @@
+"""How a whole and verified body becomes an entry, in an order that survives ``kill -9`` and power loss at every step.
+
+The partial file is synced, renamed to its place, the directory is synced, then the row is written.  Before the rename
+the entry is absent; between rename and row the file is whole but unknown, and found again by ``vault.store.recovery``;
+an older row never describes a newer file, because a row names its file by length, inode and modification time.
+
+Everything here runs on disk threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from vault.paths import file_name, safe_name
+from vault.store.body import OpenFile
+from vault.store.index import Row
+from vault.store.layout import Layout
+from vault.store.writer import FillWriter
+
+if TYPE_CHECKING:
+    from vault.store.store import Store
+
+_IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST)
+
+
+def place(store: Store, writer: FillWriter, name: str) -> None:
+    """Make the body that ``writer`` wrote into the partial file ``name`` the entry of its key."""
+    body, key, layout = writer.body, writer.key, store.layout
+    assert body.file is not None and body.sha256 is not None and body.length is not None
+    path = "/".join(file_name(key))
+    twin = store.index.twin(body.sha256, key)
+    if twin is None or not link(layout, twin, name):
+        set_time(body.file.descriptor, body.head.last_modified)
+        os.fsync(body.file.descriptor)
+    try:
+        layout.place(name, path)
+    except OSError as error:
+        if error.errno not in _IN_THE_WAY:
+            raise
+        path = "/".join(safe_name(key))  # a file stands where a directory must be, or the other way round
+        layout.place(name, path)
+    file = OpenFile(layout.open(path))
+    found = os.fstat(file.descriptor)
+    row = Row(key, path, body.head, body.length, body.sha256, found.st_ino, found.st_mtime_ns, store.now())
+    store.index.put(row)
+    store.reading[key] = file
+
+
+def link(layout: Layout, twin: Row, name: str) -> bool:
+    """Give a stored file of the same content a second name in the fill's place, if it is still what its row says."""
+    try:
+        file = OpenFile(layout.open(twin.path))
+        if not twin.describes(os.fstat(file.descriptor)):
+            return False
+        layout.link(twin.path, name)
+    except OSError:
+        return False
+    return True
+
+
+def set_time(descriptor: int, last_modified: str | None) -> None:
+    """Date the file as its upstream does: for people, and for Last-Modified after the index was lost."""
+    if last_modified is not None:
+        with contextlib.suppress(ValueError, OverflowError, OSError):
+            stamp = parsedate_to_datetime(last_modified).timestamp()
+            os.utime(descriptor, (stamp, stamp))
+
+
+def sha256_of(file: OpenFile) -> str:
+    """The digest of a whole file, in hexadecimal."""
+    digest = hashlib.sha256()
+    offset = 0
+    while data := file.read(offset, 1024 * 1024):
+        digest.update(data)
+        offset += len(data)
+    return digest.hexdigest()
