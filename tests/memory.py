@@ -323,7 +323,10 @@ class Connector:
 
 
 class InlineDisk:
-    """A Disk that does everything at once, or, while ``held``, when the test releases it."""
+    """A Disk that does everything at once, or, while ``held``, when the test releases it.
+
+    ``error`` is what every attempt to write a body then fails with.
+    """
 
     def __init__(self) -> None:
         self.held = False
@@ -332,7 +335,7 @@ class InlineDisk:
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         """Call the function, or fail with ``error``."""
-        if self.error is not None:
+        if self.error is not None and function.__name__ in ("_begin", "_put"):
             return fail(self.error)
         if not self.held:
             return maybeDeferred(function, *arguments)
@@ -398,6 +401,8 @@ class Client:
         """The connection is over."""
         if not self._gone:
             self._gone = True
+            if self.transport.producer is not None:
+                self.transport.producer.stopProducing()  # as a socket's transport does
             self.channel.connectionLost(Failure(error))
 
     def leave(self) -> None:
@@ -559,5 +564,3 @@ class RigCase(SynchronousTestCase):
         for authority in list(rig.upstream._hosts):
             self.assertEqual(rig.free_slots(authority), rig.options.max_connections, f"a slot of {authority} is lost")
         self.assertEqual(rig.transfers, {}, "a transfer never ended")
-
-

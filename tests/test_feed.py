@@ -163,7 +163,15 @@ class ResumeTests(FeedCase):
 
     def test_wrong_range(self) -> None:
         """A 206 for other bytes than those asked for is not taken."""
-        for content in ("bytes 4-9/10", "bytes 6-9/10", "bytes 5-9/11", "bytes */10", "items 5-9/10", "bytes 5-x/10", ""):
+        for content in (
+            "bytes 4-9/10",
+            "bytes 6-9/10",
+            "bytes 5-9/11",
+            "bytes */10",
+            "items 5-9/10",
+            "bytes 5-x/10",
+            "",
+        ):
             rig = self.rig()
             fields = (f"Content-Range: {content}",) if content else ()
             client = self.break_off(
@@ -247,7 +255,7 @@ class NextURLTests(FeedCase):
         """A mirror that has a tag of its own but the same date has the same file."""
         client, rig = self.take_over((*DATED, 'ETag: "1"'), (*DATED, 'ETag: "mirror"'))
         self.assertEqual((client.body, client.whole), (BODY, True))
-        asked = [origin for origin in rig.net.origins.values() if origin is not rig.origin][0].last
+        asked = rig.net.origins[rig.net.names["second.test"][0], 80].last
         self.assertEqual((asked.get("Range"), asked.get("If-Range")), ("bytes=5-", MODIFIED))
         self.assertEqual(rig.stored, 1)
 
@@ -317,6 +325,23 @@ class RetryTests(FeedCase):
             self.assertTrue(client.aborted)
             self.assertEqual(rig.transfers, {})
             self.assertEqual(rig.store.index.partial("files/a") is not None, True)
+
+    def test_stop_while_asking(self) -> None:
+        """The same while the upstream is asked for the rest and says nothing; one such does not hold up the others."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.head(200, *STRONG, length=10)
+        clients = [rig.request(path) for path in ("a", "b")]
+        rig.origin.answer = lambda asked: None
+        for asked in list(rig.origin.requests):
+            asked.send(BODY[:5])
+            asked.close()
+        rig.net.pass_time(1)
+        self.assertEqual(len(rig.origin.requests), 4)
+        rig.stop()
+        rig.net.pass_time(1)
+        self.assertEqual([client.aborted for client in clients], [True, True])
+        self.assertEqual(rig.transfers, {})
+        self.assertEqual(rig.free_slots(), 32)
 
     def test_idle(self) -> None:
         """An origin that stands still is given up after the idle timeout and gone on with."""

@@ -69,7 +69,7 @@ class StatusTests(SourcesCase):
             rig = self.rig()
             rig.origin.answer = lambda asked, status=status: asked.answer(status)
             error = self.error(rig)
-            self.assertIs(type(error), kind, status)
+            self.assertIsInstance(error, kind, status)
             self.assertEqual(error.status, told)
             self.assertIn("origin.test", str(error))
             self.assertIn(str(status), str(error))

@@ -123,7 +123,14 @@ class RequestTests(UpstreamCase):
     def test_hop_by_hop(self) -> None:
         """Fields that belong to one connection are not kept, nor those that Connection names."""
         rig = self.rig()
-        fields = ("Connection: X-Mine", "X-Mine: 1", "Keep-Alive: timeout=5", "Trailer: T", "Set-Cookie: a=b", "X-Kept: 1")
+        fields = (
+            "Connection: X-Mine",
+            "X-Mine: 1",
+            "Keep-Alive: timeout=5",
+            "Trailer: T",
+            "Set-Cookie: a=b",
+            "X-Kept: 1",
+        )
         for status, body in ((200, b"x"), (200, b""), (304, b"")):
             rig.origin.answer = lambda asked, status=status, body=body: asked.answer(status, *fields, body=body)
             answer = self.ask(rig)
@@ -375,6 +382,15 @@ class RedirectTests(UpstreamCase):
             self.redirect(rig, target)
             self.assertIsInstance(self.error(rig), errors.ForbiddenTarget, target)
             self.assertEqual(inside.requests, [], target)
+
+    def test_downgrade(self) -> None:
+        """A redirect from https to http is refused, even to a host of the configuration."""
+        upstream = self.rig().upstream
+        for target in ("http://origin.test/b", "http://elsewhere.test/b"):
+            # Asked directly: there is no TLS in memory.
+            self.assertRaises(errors.ForbiddenTarget, upstream._redirected, "https://origin.test/a", target)
+        self.assertEqual(upstream._redirected(URL, "https://cdn.test/b"), "https://cdn.test/b")
+        self.assertEqual(upstream._redirected("https://origin.test/a", "b"), "https://origin.test/b")
 
     def test_not_a_url(self) -> None:
         """A redirect to something that cannot be read is a broken answer."""

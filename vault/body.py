@@ -99,6 +99,8 @@ class Delivery:
         self._socket: _SendfileSocket | None = None
         self.wants_room = False
         self._credit = 0
+        self._warmed = 0
+        self._flush_delay = 0.0
         self._later: Any = None
         self._ended = False
         self._pumping = False
@@ -150,6 +152,8 @@ class Delivery:
                         break
                 else:
                     self._read(available)
+        except Exception:  # a file that cannot be read, bytes that are gone: this client is told by being cut off
+            self._finish(Failure())
         finally:
             self._pumping = False
             if self._socket is not None and not self._ended:
@@ -233,7 +237,8 @@ class Delivery:
         wanted = self._allowed(min(available, SENDFILE_PIECE))
         if not wanted:
             return False
-        if not self._body.in_memory(self._at, wanted):
+        if self._at + wanted > self._warmed and not self._body.in_memory(self._at, wanted):
+            self._warmed = self._at + wanted  # then it is sent, wherever the bytes are by that time
             self._await(self._body.warm(self._at, wanted))
             return True
         try:
@@ -258,9 +263,16 @@ class Delivery:
         if transport.dataBuffer or transport._tempDataBuffer:
             transport.doWrite()
         if transport.dataBuffer or transport._tempDataBuffer:
-            self._later = self._reactor.callLater(0.002, self._go_on)
+            # Nothing tells when a little has drained; a client that does not take even that is looked at ever less.
+            self._flush_delay = min(0.1, 2 * self._flush_delay or 0.001)
+            self._later = self._reactor.callLater(self._flush_delay, self._flush_again)
             return False
+        self._flush_delay = 0.0
         return True
+
+    def _flush_again(self) -> None:
+        self._later = None
+        self.pump()
 
     def broken(self) -> None:
         """The connection is broken."""
@@ -285,7 +297,7 @@ class Delivery:
     def _look(self) -> None:
         # For a client that takes nothing, not for an upstream that sends nothing.
         self._watch = None
-        waits_for_client = self._waiting is None and self._later is None
+        waits_for_client = self._waiting is None and (self._later is None or self._flush_delay > 0)
         idle = self._reactor.seconds() - self._progress if waits_for_client else 0.0
         if idle >= self._stall_timeout:
             self._finish(Failure(ClientGone(f"the client took nothing for {self._stall_timeout:g} s")))

@@ -130,8 +130,8 @@ class Cache:
         return transfer
 
     def _run(self, transfer: Transfer) -> None:
-        running = ensureDeferred(transfer.run(self._leave))
-        running.addBoth(lambda ended: self._private.discard(transfer))
+        transfer.running = ensureDeferred(transfer.run(self._leave))
+        transfer.running.addBoth(lambda ended: self._private.discard(transfer))
 
     def _leave(self, transfer: Transfer) -> None:
         if self.transfers.get(transfer.artifact.key) is transfer:
@@ -139,11 +139,12 @@ class Cache:
 
     async def stop(self) -> None:
         """End every transfer; what has come stays on disk to be gone on with."""
-        for transfer in [*self.transfers.values(), *self._private]:
-            if transfer.feed is not None and not transfer.left:
-                gone = transfer.gone()
-                transfer.stop("the vault is stopping")
-                await gone
+        transfers = {*self.transfers.values(), *self._private}
+        ends = [transfer.ended() for transfer in transfers]
+        for transfer in transfers:
+            transfer.stop("the vault is stopping")
+        for end in ends:
+            await end
 
     # -- looking up -------------------------------------------------------------------------------------------------
 
@@ -200,6 +201,9 @@ class Cache:
                 transfer.head().addErrback(self._note_failure, artifact)
                 self._run(transfer)
             return Found(stored, How.STALE, detail="refreshing")
+        if transfer is not None and transfer.body is not None:
+            # The disk failed while a new copy came: its beginning is gone, and the old one is whole.
+            return Found(stored, How.STALE, detail="refreshing")
         waiting = (transfer or self._begin(artifact, stored)).head()
         if transfer is None:
             self._run(self.transfers[artifact.key])
@@ -225,7 +229,9 @@ class Cache:
         key = artifact.key
         missing = self._missing.get(key)
         if missing is not None and missing[1] is not None:
-            raise missing[1].with_traceback(None)  # raised often: its traceback would grow each time
+            left, error = missing[0], missing[1]
+            error.retry_after = None if error.retry_after is None else left
+            raise error.with_traceback(None)  # raised often: its traceback would grow each time
         if self._options.offline:
             raise Offline("this backend is offline and has no copy of it")
         transfer = self.transfers.get(key)
@@ -302,17 +308,19 @@ class Cache:
         rate = transfer.feed.rate if transfer is not None and transfer.feed is not None else 0.0
         return offset - body.size <= max(NEAR_BYTES, rate * NEAR_SECONDS)
 
-    async def fetch_range(self, artifact: Artifact, known: GrowingBody, start: int, stop: int) -> GrowingBody | None:
+    async def fetch_range(
+        self, artifact: Artifact, known: GrowingBody | StoredBody, start: int, stop: int
+    ) -> GrowingBody | None:
         """The bytes from ``start`` to ``stop`` of a body that is still far from them, straight from the upstream.
 
-        None where the upstream does not give them, or not certainly of the same representation.
+        None where the upstream does not give them at once, or not certainly of the same representation.
         """
         validator = resume_validator(known.head)
         if validator is None or known.length is None:
             return None
         headers: Headers = (("Range", f"bytes={start}-{stop - 1}"), ("If-Range", validator))
         try:
-            answer = await self._sources.ask(artifact, headers, accept=(206,), patient=False)
+            answer = await self._sources.ask(artifact, headers, accept=(206,), patient=False, spare=True)
         except UpstreamError as error:
             self.log.info("{key}: no range from upstream: {error}", key=artifact.key, error=str(error))
             return None

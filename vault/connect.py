@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
@@ -80,7 +81,7 @@ class _Tunnel(Protocol):
                 self._refuse("its answer has no end")
             return
         status = head.split(b"\r\n")[0].decode("latin-1")
-        if status.split(" ")[1:2] != ["200"]:
+        if re.match(r"HTTP/1\.[01] 2\d\d\b", status) is None:
             self._refuse(f"it answered {status!r}")
             return
         transport: Any = self.transport
@@ -167,16 +168,21 @@ class _AllowedOnly:
 
         @implementer(IResolutionReceiver)
         class Receiver:
+            kinds: set[bool]
+
             def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+                self.kinds = set()
                 outer.resolutionBegan(resolutionInProgress)
 
             def addressResolved(self, address: IAddress) -> None:
-                if forbidden(getattr(address, "host", "")):
-                    refused(hostName)
-                else:
+                away = forbidden(getattr(address, "host", ""))
+                self.kinds.add(away)
+                if not away:
                     outer.addressResolved(address)
 
             def resolutionComplete(self) -> None:
+                if self.kinds == {True}:
+                    refused(hostName)
                 outer.resolutionComplete()
 
         found: IHostResolution = self._inner.resolveHostName(
@@ -229,8 +235,8 @@ class Endpoints:
         self._policy = tls_policy(ca_file)
         self._lives_on = {kind for host in hosts if (kind := kind_of(host)) is not None}
         self._refused: set[str] = set()
-        # The client protocol of each transport, by the transport's identity: Response does not tell its framing.
-        self.protocols: WeakValueDictionary[int, Any] = WeakValueDictionary()
+        # What parsed each response: a Response itself tells neither its framing nor its Connection field.
+        self.parsers: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     @property
     def proxy_credentials(self) -> str | None:
@@ -274,7 +280,21 @@ class Endpoints:
 
     def _note(self, protocol: Any, host: str | None = None) -> None:
         transport = protocol.transport
-        self.protocols[id(transport)] = protocol
+        request = getattr(protocol, "request", None)
+
+        def remembering(parameters: Any) -> Deferred[Any]:
+            assert request is not None
+            asked: Deferred[Any] = request(parameters)
+            parser = getattr(protocol, "_parser", None)
+
+            def remember(response: Any) -> Any:
+                self.parsers[response] = parser
+                return response
+
+            return asked.addCallback(remember)
+
+        if request is not None:
+            protocol.request = remembering
         if isinstance(getattr(transport, "bufferSize", None), int):
             transport.bufferSize = RECEIVE_SIZE
         if host in self._hosts and self._proxy is None:

@@ -82,6 +82,12 @@ class Unavailable(UpstreamError):
     proxy_error = "destination_unavailable"
 
 
+class Overloaded(Unavailable):
+    """The upstream answers that it cannot answer now (429 or 5xx)."""
+
+    proxy_error = "http_response_status"
+
+
 class ConnectionRefused(Unavailable):
     """No connection to the upstream could be made."""
 

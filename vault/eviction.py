@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-Entry = TypeVar("Entry")
+
+class Content(Protocol):
+    """What is known of an entry; entries of one ``sha256`` share one file of ``length`` bytes."""
+
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def length(self) -> int: ...
+
+
+Entry = TypeVar("Entry", bound=Content)
 
 
 def excess(stored: int, max_size: int, free: int, min_free: int) -> int:
@@ -17,12 +27,20 @@ def excess(stored: int, max_size: int, free: int, min_free: int) -> int:
 
 
 def choose(
-    oldest: Iterable[Entry], wanted: int, size: Callable[[Entry], int], in_use: Callable[[Entry], bool]
+    oldest: Iterable[Entry], wanted: int, names: Callable[[str], int], in_use: Callable[[Entry], bool]
 ) -> Iterator[Entry]:
-    """The entries to remove, least recently used first, until ``wanted`` bytes are gone; none that is in use."""
+    """The entries to remove, least recently used first, until ``wanted`` bytes are gone; none that is in use.
+
+    ``names`` is how many entries share a content: its bytes go with the last of them.
+    """
+    left: dict[str, int] = {}
     for entry in oldest:
         if wanted <= 0:
             return
-        if not in_use(entry):
-            wanted -= size(entry)
-            yield entry
+        if in_use(entry):
+            continue
+        count = left.get(entry.sha256) or names(entry.sha256)
+        left[entry.sha256] = count - 1
+        if count == 1:
+            wanted -= entry.length
+        yield entry

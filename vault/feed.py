@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -19,8 +19,9 @@ from vault.artifact import Artifact, Head, Headers
 from vault.errors import BrokenAnswer, Missing, Truncated, UpstreamError
 from vault.freshness import resume_validator, same_representation, same_tag
 from vault.rate import Rate
-from vault.sources import Sources, plain
+from vault.sources import Sources
 from vault.store.writer import FillWriter
+from vault.urls import plain
 
 PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
@@ -48,7 +49,8 @@ def contradicts(known: Head, answer: Head, elsewhere: bool) -> bool:
         return known.last_modified != answer.last_modified
     if known.etag is not None and answer.etag is not None:
         return not same_tag(known.etag, answer.etag)
-    return known.last_modified is not None and answer.last_modified is not None
+    dates = known.last_modified, answer.last_modified
+    return None not in dates and dates[0] != dates[1]
 
 
 @implementer(IPushProducer)
@@ -75,6 +77,7 @@ class Feed:
         self._held: set[str] = set()
         self._stopped: Truncated | None = None
         self._sleeping: Deferred[None] | None = None
+        self._asking: Deferred[Answer] | None = None
         self._origin = answer.asked
         self._url = artifact.urls.index(answer.asked) if answer.asked in artifact.urls else 0
 
@@ -123,8 +126,12 @@ class Feed:
                 )
                 await self._pause(PAUSES[min(failures, len(PAUSES) - 1)])
                 failures += 1
+                self._asking = ensureDeferred(self._ask_rest())
                 try:
-                    answer = await self._ask_rest()
+                    answer = await self._asking
+                except CancelledError:
+                    assert self._stopped is not None
+                    raise self._stopped from None
                 except Truncated:
                     raise
                 except UpstreamError as failed:
@@ -141,13 +148,14 @@ class Feed:
         if self._stopped is None:
             self._stopped = Truncated(reason)
             self._answer.end(UpstreamError(reason))
-            if self._sleeping is not None:
-                self._sleeping.cancel()
+            for waiting in (self._sleeping, self._asking):
+                if waiting is not None:
+                    waiting.cancel()
 
     def _whole(self) -> bool:
         if self._end is not None:
             return self.writer.received == self._end
-        return self._answer.length is None or self._skip == 0
+        return self._skip == 0
 
     async def _pause(self, seconds: float) -> None:
         if self._stopped is not None:
@@ -236,6 +244,7 @@ class Feed:
             found = content_range(answer.head)
             length = self.writer.body.length
             if found is not None and found[0] == offset and (length is None or found[2] in (None, length)):
+                self._end = found[2] if self._end is None else self._end
                 return answer
         elif (
             answer.status in (200, 203)

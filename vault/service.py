@@ -189,7 +189,6 @@ class VaultService(Service):
 
     async def _stop(self) -> None:
         self.log.info("stopping")
-        self._store.rebuilding = False
         if self._care is not None and self._care.running:
             self._care.stop()
         await DeferredList([listener.close() for listener in self._listeners], consumeErrors=True)

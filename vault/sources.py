@@ -21,6 +21,7 @@ from vault.errors import (
     CutAnswer,
     Missing,
     NameNotFound,
+    Overloaded,
     Refused,
     Timeout,
     Unavailable,
@@ -29,6 +30,7 @@ from vault.errors import (
 from vault.freshness import retry_after
 from vault.interfaces import IBackend
 from vault.upstream import Upstream
+from vault.urls import plain
 
 PAUSES = (0.1, 0.3, 1.0, 2.0)
 """Seconds before each further round through the URLs while no client has got a byte: short, since they all wait."""
@@ -52,11 +54,12 @@ class Sources:
 
     async def ask(
         self, artifact: Artifact, headers: Headers = (), method: str = "GET", accept: tuple[int, ...] = (200, 203),
-        patient: bool = True,
+        patient: bool = True, spare: bool = False,
     ) -> Answer:  # fmt: skip
         """The first answer with one of the statuses ``accept``, from the first URL that gives one.
 
-        A connection that fails is tried again after short pauses if ``patient``.  Raises Missing where every URL says
+        A connection that fails is tried again after short pauses if ``patient``; with ``spare`` only a connection that
+        is free right now is used.  Raises Missing where every URL says
         404 or 410, else the error of the URL that failed worst: a thing is not missing while somebody could not say.
         """
         rounds = 1 + (min(self.options.retries, len(PAUSES)) if patient else 0)
@@ -68,7 +71,7 @@ class Sources:
             again = False
             for url in artifact.urls:
                 try:
-                    return await self.ask_at(url, artifact, headers, method, accept)
+                    return await self.ask_at(url, artifact, headers, method, accept, spare)
                 except Missing as error:
                     missing = missing or error
                 except UpstreamError as error:
@@ -86,10 +89,11 @@ class Sources:
     async def ask_at(
         self, url: str, artifact: Artifact, headers: Headers = (), method: str = "GET",
         accept: tuple[int, ...] = (200, 203),
+        spare: bool = False,
     ) -> Answer:  # fmt: skip
         """The answer of one URL; raises UpstreamError for a status that is not in ``accept``."""
         fields = artifact.headers + headers
-        answer = await self.upstream.ask(method, url, fields)
+        answer = await self.upstream.ask(method, url, fields, spare)
         challenge = answer.head.get("WWW-Authenticate")
         if answer.status == 401 and challenge is not None:
             answer.discard()
@@ -109,16 +113,11 @@ class Sources:
             return Missing(f"{host} has no such thing ({status})", status)
         if status in (401, 403):
             return Refused(f"{said}: it refuses this vault; check the backend's credentials")
-        if status == 429 or status >= 500:
-            return Unavailable(said, retry_after(answer.head, self._now()))
+        if status == 429 or (status >= 500 and status not in (501, 505)):  # those two will not pass
+            return Overloaded(said, retry_after(answer.head, self._now()))
         return BrokenAnswer(f"{said}, which the vault did not expect")
 
 
 def may_pass(error: UpstreamError) -> bool:
     """True for failures of a connection, before any answer, which a restart or a moment's congestion would explain."""
     return isinstance(error, (ConnectionRefused, NameNotFound, CutAnswer)) or type(error) is Unavailable
-
-
-def plain(url: str) -> str:
-    """A URL for a log: without its query, which may be a signature."""
-    return url.partition("?")[0]

@@ -20,14 +20,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from vault.answer import Answer
 from vault.artifact import Artifact, Head, Headers
-from vault.errors import BrokenAnswer, DigestMismatch, Truncated, VaultError
+from vault.errors import BrokenAnswer, DigestMismatch, Truncated, Unavailable, VaultError
 from vault.feed import Changed, Feed, content_range, contradicts
 from vault.freshness import freshen, matches, resume_validator, storable, validators
 from vault.rate import Rate
@@ -80,6 +80,7 @@ class Transfer:
         self.body: GrowingBody | None = None
         self.feed: Feed | None = None
         self.left = False
+        self.running: Deferred[None] | None = None
         self._sources = sources
         self._store = store
         self._clock = clock
@@ -137,12 +138,23 @@ class Transfer:
         self._mourners.append(waiter)
         return waiter
 
+    def ended(self) -> Deferred[None]:
+        """Fires when all is over, in the table or out of it."""
+        waiter: Deferred[None] = Deferred()
+        if self.running is None or self.running.called:
+            waiter.callback(None)
+        else:
+            self.running.addBoth(waiter.callback)
+        return waiter
+
     async def run(self, leave: Callable[[Transfer], None]) -> None:
         """The whole life; never fails.  ``leave`` is called once, when the transfer is to leave the table."""
         try:
             await self._run(leave)
         except VaultError as error:
             self._fail(error)
+        except CancelledError:
+            self._fail(Unavailable("the vault is stopping"))
         except Exception as error:
             self.log.failure("the transfer of {key} went wrong", key=self.artifact.key)
             self._fail(VaultError(f"the vault made a mistake ({type(error).__name__}); its log says which"))
@@ -167,6 +179,8 @@ class Transfer:
         """End it here, as the vault is stopping; what has come stays for later."""
         if self.feed is not None:
             self.feed.stop(reason)
+        elif self.running is not None:
+            self.running.cancel()
 
     async def _run(self, leave: Callable[[Transfer], None]) -> None:
         answer, partial = await self._answer()
@@ -176,6 +190,7 @@ class Transfer:
             return
         if answer.status == 304:
             assert self._stored is not None
+            answer.discard()
             await self._store.renew(self.artifact.key, self._stored, freshen(self._stored.head, answer.head))
             self.state = State.FRESHENED
             self._tell(Outcome(State.FRESHENED, self._stored, status=304))
@@ -250,9 +265,9 @@ class Transfer:
         No answer where the partial is the whole body already.
         """
         if self._stored is not None:
-            answer = await self._sources.ask(
-                self.artifact, tuple(validators(self._stored.head)), accept=(200, 203, 304), patient=False
-            )
+            conditions = tuple(validators(self._stored.head))
+            accept = (200, 203, 304) if conditions else (200, 203)
+            answer = await self._sources.ask(self.artifact, conditions, accept=accept, patient=False)
             if answer.status != 304:
                 return answer, None
             if matches(self._stored.head, answer.head):

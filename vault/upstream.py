@@ -31,7 +31,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from vault import __version__
-from vault.answer import Answer, transport_of
+from vault.answer import Answer
 from vault.artifact import Head, Headers
 from vault.connect import Endpoints, TunnelRefused
 from vault.errors import (
@@ -47,6 +47,7 @@ from vault.errors import (
 )
 from vault.freshness import end_to_end, retry_after
 from vault.options import UpstreamOptions
+from vault.urls import origin_of
 
 MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -123,17 +124,17 @@ class Upstream:
         """Close idle connections."""
         await self._pool.closeCachedConnections()
 
-    async def ask(self, method: str, url: str, headers: Headers = (), timeout: float | None = None) -> Answer:
+    async def ask(self, method: str, url: str, headers: Headers = (), spare: bool = False) -> Answer:
         """Send a request and wait for the head of the answer, following redirects.
 
-        ``timeout`` (seconds, by default ``first_byte_timeout``) is for each hop.  Raises UpstreamError; a status code,
-        whatever it is, is an answer.
+        With ``spare`` it fails where all connections to the host are in use, instead of waiting for one.  Raises
+        UpstreamError; a status code, whatever it is, is an answer.
         """
         trusted = True
         asked = url
         for _ in range(MAX_REDIRECTS + 1):
             trusted = trusted and origin_of(url) in self._origins
-            answer = await self._ask_once(method, url, headers, trusted, timeout or self.options.first_byte_timeout)
+            answer = await self._ask_once(method, url, headers, trusted, spare)
             location = answer.head.get("Location")
             if answer.status not in REDIRECTS or location is None:
                 answer.asked = asked
@@ -162,13 +163,16 @@ class Upstream:
             raise ForbiddenTarget(f"{urlsplit(url).hostname} redirects to {host}, which the vault must not contact")
         return target._replace(fragment="").geturl()
 
-    async def _ask_once(self, method: str, url: str, headers: Headers, trusted: bool, timeout: float) -> Answer:
+    async def _ask_once(self, method: str, url: str, headers: Headers, trusted: bool, spare: bool) -> Answer:
+        timeout = self.options.first_byte_timeout
         authority = urlsplit(url).netloc
         host = self._hosts.get(authority)
         if host is None:
             host = self._hosts[authority] = _Host(DeferredSemaphore(self.options.max_connections))
         if host.gate > self._now():
             raise Unavailable(f"{authority} asked to be left alone for a while", host.gate - self._now())
+        if spare and not host.slots.tokens:
+            raise Unavailable(f"all connections to {authority} are in use")
         await self._within(host.slots.acquire(), timeout, f"all connections to {authority} are in use")
         try:
             answer = await self._send(method, url, self._fields(url, headers, trusted), timeout, host.slots.release)
@@ -229,19 +233,14 @@ class Upstream:
             head, length, delimited, url, response, raw, self._reactor, self.options.idle_timeout, release
         )  # fmt: skip
 
-    def _parser(self, raw: Any) -> Any:
-        # What Twisted's parser knows of a response and does not tell: None once the body has been read.
-        protocol = self._endpoints.protocols.get(id(transport_of(raw)))
-        return getattr(protocol, "_parser", None)
-
     def _connection_options(self, raw: Any) -> list[bytes]:
-        fields = getattr(self._parser(raw), "connHeaders", None)
+        fields = getattr(self._endpoints.parsers.get(raw), "connHeaders", None)
         return [] if fields is None else list(fields.getRawHeaders(b"Connection", []))
 
     def _ends_by_closing(self, raw: Any) -> bool:
         if tuple(raw.version)[1:] == (1, 0):
             return True
-        decoder = getattr(self._parser(raw), "bodyDecoder", None)
+        decoder = getattr(self._endpoints.parsers.get(raw), "bodyDecoder", None)
         return decoder is not None and getattr(decoder, "contentLength", 0) is None
 
     async def _within(self, waited: Deferred[Any], seconds: float, message: str) -> Any:
@@ -262,12 +261,6 @@ class Upstream:
         finally:
             if timer.active():
                 timer.cancel()
-
-
-def origin_of(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of a URL: where credentials may go (RFC 6454)."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _content_length(fields: Sequence[tuple[bytes, Sequence[bytes]]]) -> int | None:

@@ -196,7 +196,9 @@ class PacedOrigin:
         self._process.wait()
 
 
-def clients(port: int, path: str, content: Path, size: int, count: int, processes: int) -> list[subprocess.Popen[bytes]]:
+def clients(
+    port: int, path: str, content: Path, size: int, count: int, processes: int
+) -> list[subprocess.Popen[bytes]]:
     """Start ``count`` simultaneous clients in ``processes`` processes; ``results`` waits for them."""
     shares = [count // processes + (index < count % processes) for index in range(processes)]
     return [

@@ -80,7 +80,7 @@ def main() -> None:
             settle()
             origin = PacedOrigin(directory, content, size, rate)
             try:
-                server: Vault | Nginx = make(directory, origin.url)  # type: ignore[operator]  # a class, a function
+                server: Vault | Nginx = make(directory, origin.url)
                 try:
                     grown, served = measure(server, arguments.clients, size / rate + 2)
                     gets = len(origin.gets("object.bin"))
@@ -91,8 +91,8 @@ def main() -> None:
                 origin.end()
             growth[server.name] = grown / MB
             print(
-                f"{server.name}: memory grew by {grown / MB:.1f} MB; {served} of {arguments.clients} clients were being "
-                f"served, {gets} upstream GETs, {stored:.0f} MB of {arguments.size} fetched"
+                f"{server.name}: memory grew by {grown / MB:.1f} MB; {served} of {arguments.clients} clients "
+                f"were being served, {gets} upstream GETs, {stored:.0f} MB of {arguments.size} fetched"
             )
     vault, nginx = growth["vault"], growth["nginx"]
     ratio = f"{vault / nginx:.2f}" if nginx else "-"

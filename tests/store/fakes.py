@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from vault.artifact import Digest, Head
+from vault.store.recovery import rebuild
 from vault.store.store import Partial, Store
 from vault.store.writer import FillWriter
 
@@ -199,11 +200,13 @@ class StoreCase(SynchronousTestCase):
         self.time += 0.001
         return self.time
 
-    def open(self) -> Store:
-        """A store on the directory."""
+    def open(self, rebuilt: bool = True) -> Store:
+        """A store on the directory, its index made again from the files where that is due."""
         store = Store(self.root, self.options, self.disk, self.clock, self.now)
         self._stores.append(store)
         store.open()
+        if rebuilt and store.rebuilding:
+            self.wait(rebuild(store, self.disk))
         return store
 
     def die(self, store: Store) -> None:

@@ -56,7 +56,7 @@ class GrowingTests(BodyCase):
     def test_ranges_at_each_byte(self) -> None:
         """A range is read from wherever it begins, before its bytes are there and after, and ends at its end."""
         body = self.body()
-        followers = [(start, Follower(body, start, start + 5)) for start in range(0, 40)]
+        followers = [(start, Follower(body, start, start + 5)) for start in range(40)]
         for offset in range(0, len(DATA), 3):
             self.grow(body, DATA[offset : offset + 3])
         self.clock.advance(1)
@@ -221,6 +221,12 @@ class WindowTests(BodyCase):
         Follower(body)
         body.spill(DATA)
         self.assertRaises(Truncated, body.read, 0, 10)
+        slow = Follower(body, len(DATA))
+        slow.pause()
+        body.spill(b"what comes next")
+        for offset in (0, len(DATA) - 1):
+            self.assertRaises(Truncated, body.read, offset, 10)
+        self.assertEqual(body.read(len(DATA), 4), b"what")
 
 
 class FileTests(BodyCase):

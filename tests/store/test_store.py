@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 from pathlib import Path
 
+from twisted.internet.defer import ensureDeferred
+
 from tests.store.fakes import DATED, Follower, SteppedDisk, StoreCase
 from vault.artifact import Digest, Head
-from vault.errors import DigestMismatch, StoreError, Truncated
+from vault.errors import DigestMismatch, StoreError
 from vault.paths import safe_name
-from vault.store.index import Index
-from vault.store.store import Store
+from vault.store.index import Row
 
 DATA = bytes(range(256)) * 8
 
@@ -73,8 +73,6 @@ class CommitTests(StoreCase):
         store._disk = writer._disk = writer.body._disk = disk
         follower = Follower(writer.body)
         writer.write(b"new content")
-        from twisted.internet.defer import ensureDeferred
-
         finished = ensureDeferred(writer.finish())
         disk.step()
         self.assertTrue(follower.ended)
@@ -91,8 +89,6 @@ class CommitTests(StoreCase):
         writer = self.begin(store, "b/file", len(DATA), digest)
         follower = Follower(writer.body)
         writer.write(DATA[:-1] + b"!")
-        from twisted.internet.defer import ensureDeferred
-
         self.failureResultOf(ensureDeferred(writer.finish()), DigestMismatch)
         self.wait(store.ended(writer, keep=False))
         self.assertEqual(follower.data, DATA[:-1])
@@ -124,15 +120,13 @@ class CommitTests(StoreCase):
         store = self.open()
         self.fill(store, "b/file", b"old" * 100)
         reading = self.wait(store.find("b/file"))
-        put, found = Index.put, []
+        index, put, found = store.index, store.index.put, []
 
-        class Asked(Index):
-            def put(self, *arguments: object, **named: object) -> None:
-                put(self, *arguments, **named)  # type: ignore[arg-type]
-                found.append(ensure(store.find("b/file")))
+        def asked(row: Row, replace: bool = True) -> None:
+            put(row, replace)
+            found.append(self.wait(store.find("b/file")))
 
-        ensure = self.wait
-        store.index.__class__ = Asked
+        self.patch(index, "put", asked)
         self.fill(store, "b/file", b"newer" * 100)
         (body,) = found
         if body is not None:
@@ -262,158 +256,12 @@ class ConflictTests(StoreCase):
         self.fill(store, "b/d/f", DATA)
         for place in ("b/d/f", "b/d", "b"):
             path = self.root / place
-            os.rename(path, self.root / "moved")
+            path.rename(self.mktemp())
             path.symlink_to(outside / "f" if place.endswith("f") else outside)
             self.assertIsNone(self.content(store, "b/d/f"))
             self.fill(store, "b/d/f", DATA)
             path.unlink()
             self.assertEqual({name.name: name.read_bytes() for name in outside.iterdir()}, {"f": DATA})
-
-
-class ChangedFileTests(StoreCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.store = self.open()
-        self.fill(self.store, "b/file", DATA)
-        self.path = self.root / "b" / "file"
-
-    def test_touched(self) -> None:
-        """A file that was only touched is still the entry, and is looked through only once."""
-        os.utime(self.path, (1, 1))
-        self.assertEqual(self.content(self.store, "b/file"), DATA)
-        row = self.store.index.find("b/file")
-        assert row is not None
-        self.assertTrue(row.describes(self.path.stat()))
-
-    def test_copied_back(self) -> None:
-        """A file that was put back from a copy is still the entry."""
-        self.path.unlink()
-        self.path.write_bytes(DATA)
-        self.assertEqual(self.content(self.store, "b/file"), DATA)
-
-    def test_damaged(self) -> None:
-        """A file that was changed, made shorter or longer, or removed, is no entry any more."""
-        for damaged in (DATA[:-1], DATA + b"!", b"!" + DATA[1:], b"", None):
-            self.fill(self.store, "b/file", DATA)
-            if damaged is None:
-                self.path.unlink()
-            else:
-                self.path.write_bytes(damaged)
-            self.assertIsNone(self.content(self.store, "b/file"))
-            self.assertEqual(self.files(), {})
-            self.assertEqual(self.store.index.totals(), (0, 0))
-
-    def test_directory(self) -> None:
-        """A directory in the place of the file is no entry; the entry can be stored again."""
-        self.path.unlink()
-        self.path.mkdir()
-        (self.path / "inside").write_bytes(b"x")
-        self.assertIsNone(self.content(self.store, "b/file"))
-        self.fill(self.store, "b/file", DATA)
-        self.assertEqual(self.content(self.store, "b/file"), DATA)
-
-    def test_removed_by_the_vault(self) -> None:
-        """A removed entry is gone; who reads it reads on."""
-        body = self.wait(self.store.find("b/file"))
-        follower = Follower(body, piece=7)
-        follower.pause()
-        self.wait(self.store.remove("b/file"))
-        self.wait(self.store.remove("b/file"))
-        self.assertIsNone(self.content(self.store, "b/file"))
-        follower.resume()
-        self.assertEqual(follower.data, DATA)
-
-
-class PartialTests(StoreCase):
-    def leave(self, store: Store, data: bytes, length: int | None = len(DATA), keep: bool = True) -> None:
-        """A fill that breaks off."""
-        writer = self.begin(store, "b/file", length)
-        writer.write(data)
-        writer.fail(Truncated("it broke off"))
-        self.wait(store.ended(writer, keep))
-
-    def test_gone_on_with(self) -> None:
-        """A fill that broke off is gone on with where it stopped."""
-        store = self.open()
-        self.leave(store, DATA[:1000])
-        partial = self.wait(store.partial("b/file"))
-        assert partial is not None
-        self.assertEqual((partial.size, partial.length, partial.head), (1000, len(DATA), DATED))
-        writer = self.begin(store, "b/file", len(DATA), Digest("sha256", sha256(DATA)), resume=partial)
-        self.assertEqual(writer.received, 1000)
-        follower = Follower(writer.body)
-        writer.write(DATA[1000:])
-        self.end(store, writer)
-        self.assertEqual((follower.data, self.content(store, "b/file")), (DATA, DATA))
-        self.assertEqual(self.partial_files(), [])
-
-    def test_not_kept(self) -> None:
-        """A fill that cannot be gone on with leaves nothing."""
-        store = self.open()
-        self.leave(store, DATA[:1000], keep=False)
-        self.assertIsNone(self.wait(store.partial("b/file")))
-        self.assertEqual(self.partial_files(), [])
-
-    def test_not_while_it_runs(self) -> None:
-        """A fill that is running is nobody else's to go on with."""
-        store = self.open()
-        self.begin(store, "b/file").write(b"some")
-        self.assertIsNone(self.wait(store.partial("b/file")))
-
-    def test_longer_than_the_whole(self) -> None:
-        """A file that is longer than the body was to be is not gone on with."""
-        store = self.open()
-        self.leave(store, DATA, length=10)
-        self.assertIsNone(self.wait(store.partial("b/file")))
-
-    def test_vanished_meanwhile(self) -> None:
-        """Where the file has gone or shrunk since it was looked at, no made-up bytes take the place of the old ones."""
-        for damage in (lambda path: path.unlink(), lambda path: os.truncate(path, 10)):
-            store = self.open()
-            self.leave(store, DATA[:1000])
-            partial = self.wait(store.partial("b/file"))
-            damage(self.partial_files()[0])
-            writer = self.begin(store, "b/file", len(DATA), resume=partial)
-            self.assertEqual((writer.received, writer.body.size), (0, 0))
-            writer.write(DATA)
-            self.end(store, writer)
-            self.assertEqual(self.content(store, "b/file"), DATA)
-            self.wait(store.remove("b/file"))
-            self.die(store)
-
-    def test_begun_anew_while_it_is_read(self) -> None:
-        """Who still reads a broken fill gets its own bytes, even if another one has begun from the first byte."""
-        store = self.open()
-        writer = self.begin(store, "b/file", len(DATA))
-        follower = Follower(writer.body, 0, 900, piece=10)
-        follower.pause()
-        late = Follower(writer.body, 0, 900, piece=10)
-        late.pause()
-        late.resume()
-        slow = Follower(writer.body, 100, 900)
-        slow.pause()
-        writer.write(DATA[:1000])
-        writer.fail(Truncated("it broke off"))
-        self.wait(store.ended(writer, keep=True))
-        other = self.begin(store, "b/file", len(DATA))
-        other.write(b"!" * len(DATA))
-        slow.resume()
-        follower.resume()
-        self.assertEqual(slow.data, DATA[100:900])
-        self.assertEqual(follower.data, DATA[:900])
-
-    def test_links_planted(self) -> None:
-        """A link in the place of a broken fill's file is neither read nor written through."""
-        outside = Path(self.mktemp()).absolute()
-        outside.write_bytes(b"secret")
-        store = self.open()
-        self.leave(store, DATA[:1000])
-        (path,) = self.partial_files()
-        path.unlink()
-        path.symlink_to(outside)
-        self.assertIsNone(self.wait(store.partial("b/file")))
-        self.begin(store, "b/file", len(DATA)).write(DATA)
-        self.assertEqual(outside.read_bytes(), b"secret")
 
 
 class OpenTests(StoreCase):
@@ -431,7 +279,7 @@ class OpenTests(StoreCase):
             store = self.open()
             self.fill(store, "b/file", DATA)
             self.assertEqual(store.problems(), [])
-            os.rename(self.root, self.mktemp())
+            self.root.rename(self.mktemp())
             self.assertIn("vanished", store.problems()[0])
             self.assertIsNone(self.content(store, "b/file"))
             writer = self.begin(store, "b/file", length)

@@ -226,6 +226,8 @@ class GrowingBody:
             assert self.file is not None
             return read_file(self.file, self._disk, offset, min(limit, self.on_disk - offset))
         start = self._window_start
+        if offset < start:
+            raise Truncated("these bytes were passed through and are gone")
         for piece in self._window:
             if offset < start + len(piece):
                 return piece[offset - start : offset - start + limit]

@@ -51,6 +51,10 @@ _REPLACE = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD = "INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
+DAMAGED = Head(status=0)
+"""Stands for a head that cannot be read: its entry is never found, but can be removed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A stored entry: ``path`` is relative to the cache directory, ``used`` POSIX seconds of the last use."""
@@ -87,13 +91,17 @@ class PartialRow:
 
 
 class Index:
-    """The database file and the questions asked of it; raises sqlite3.DatabaseError where the file is not usable."""
+    """The database file and the questions asked of it; raises sqlite3.DatabaseError where the file is not usable.
+
+    ``fresh`` is True where there was no index, so that what is stored is not known.
+    """
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._writer = self._connect(path)
         try:
             version = self._writer.execute("PRAGMA user_version").fetchone()[0]
+            self.fresh = version == 0
             if version not in (0, SCHEMA_VERSION):
                 raise sqlite3.DatabaseError(f"the index has version {version}, this vault writes {SCHEMA_VERSION}")
             self._writer.executescript(SCHEMA)
@@ -121,7 +129,8 @@ class Index:
 
     def find(self, key: str) -> Row | None:
         """The entry stored under ``key``."""
-        return _row(self._reader.execute("SELECT * FROM entries WHERE key = ?", (key,)).fetchone())
+        row = _row(self._reader.execute("SELECT * FROM entries WHERE key = ?", (key,)).fetchone())
+        return None if row is None or row.head is DAMAGED else row
 
     def twin(self, sha256: str, key: str) -> Row | None:
         """Another entry with the same content, for a second name to be linked to."""
@@ -172,6 +181,18 @@ class Index:
             rows = self._writer.execute(query, (limit, skip)).fetchall()
         return [row for row in map(_row, rows) if row is not None]
 
+    def names(self, sha256: str) -> int:
+        """How many entries have this content."""
+        with self._lock:
+            found = self._writer.execute("SELECT COUNT(*) FROM entries WHERE sha256 = ?", (sha256,)).fetchone()
+        return int(found[0])
+
+    def path_of(self, key: str) -> str | None:
+        """Where the entry of a key is stored."""
+        with self._lock:
+            found = self._writer.execute("SELECT path FROM entries WHERE key = ?", (key,)).fetchone()
+        return None if found is None else str(found[0])
+
     def has_path(self, path: str) -> bool:
         """True if some entry's file is ``path``."""
         with self._lock:
@@ -191,7 +212,8 @@ class Index:
 
     def partial(self, key: str) -> PartialRow | None:
         """The unfinished fill of ``key``."""
-        return _partial(self._reader.execute("SELECT * FROM partials WHERE key = ?", (key,)).fetchone())
+        row = _partial(self._reader.execute("SELECT * FROM partials WHERE key = ?", (key,)).fetchone())
+        return None if row is None or row.head is DAMAGED else row
 
     def partials(self) -> list[PartialRow]:
         """All unfinished fills, the longest unused first."""
@@ -221,15 +243,22 @@ class Index:
             self._writer.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, value))
 
 
+def _head(text: str) -> Head:
+    try:
+        return Head.from_json(text)
+    except ValueError:
+        return DAMAGED
+
+
 def _row(found: tuple[str, str, str, int, str, int, int, float] | None) -> Row | None:
     if found is None:
         return None
     key, path, head, length, sha256, inode, mtime_ns, used = found
-    return Row(key, path, Head.from_json(head), length, sha256, inode, mtime_ns, used)
+    return Row(key, path, _head(head), length, sha256, inode, mtime_ns, used)
 
 
 def _partial(found: tuple[str, str, str, int | None, int, str, float] | None) -> PartialRow | None:
     if found is None:
         return None
     key, name, head, length, durable, boot, used = found
-    return PartialRow(key, name, Head.from_json(head), length, durable, boot, used)
+    return PartialRow(key, name, _head(head), length, durable, boot, used)

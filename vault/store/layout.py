@@ -50,21 +50,28 @@ class Layout:
 
     def _make(self, directory: Path) -> None:
         # makedirs gives intermediate directories the default mode, which is right for those above the cache.
+        if directory != self.root and directory.is_symlink():
+            raise StoreError(f"{directory} is a symbolic link, which the vault does not follow; remove it")
         if not directory.is_dir():
             directory.parent.mkdir(parents=True, exist_ok=True)
             directory.mkdir(self._dir_mode, exist_ok=True)
             directory.chmod(self._dir_mode)
 
     def _check_owner(self) -> None:
-        # In a directory that anyone may write to, such as /tmp, somebody else could have put the cache directory, or a
-        # link in its place, before us: what they then put inside would be handed out as true.
-        with contextlib.suppress(FileNotFoundError):
-            parent = self.root.parent.stat()
-            found = self.root.lstat()
-            if parent.st_mode & stat.S_IWOTH and (found.st_uid != os.geteuid() or stat.S_ISLNK(found.st_mode)):
+        # In a directory that anyone may write to, such as /tmp, somebody else could have put the cache directory, one
+        # above it, or a link in its place, before us: what they then put inside would be handed out as true.
+        path = self.root.absolute()
+        for directory in (path, *path.parents[:-1]):
+            try:
+                above, found = directory.parent.stat(), directory.lstat()
+            except FileNotFoundError:
+                continue
+            mine = found.st_uid == os.geteuid() or (directory != path and found.st_uid == 0)
+            if above.st_mode & stat.S_IWOTH and (not mine or stat.S_ISLNK(found.st_mode)):
                 raise StoreError(
-                    f"the cache directory {self.root} is in a directory that everyone may write to and does not belong "
-                    f"to the user who runs the vault (uid {os.geteuid()}); remove it or set cache_dir to another place"
+                    f"the cache directory {self.root} cannot be trusted: {directory} is in a directory that anyone may "
+                    f"write to, and is a link or does not belong to the user who runs the vault (uid {os.geteuid()}); "
+                    "remove it or set cache_dir to another place"
                 )
 
     def _take_lock(self) -> None:
@@ -135,8 +142,10 @@ class Layout:
         return descriptor
 
     def open_partial(self, name: str, fresh: bool) -> int:
-        """A descriptor of a fill's file, emptied if ``fresh``."""
-        descriptor = os.open(self._partials / name, _FILL | (os.O_TRUNC if fresh else 0), self._file_mode)
+        """A descriptor of a fill's file; if ``fresh``, of a new one: the old one may still have readers."""
+        if fresh:
+            self.remove_partial(name)
+        descriptor = os.open(self._partials / name, _FILL, self._file_mode)
         os.fchmod(descriptor, self._file_mode)  # whatever the umask
         return descriptor
 
@@ -163,21 +172,33 @@ class Layout:
 
         Raises NotADirectoryError or IsADirectoryError where a file stands in the way of a directory or the other way.
         """
+        for remaining in (3, 2, 1, 0):
+            try:
+                self._rename(name, path)
+                break
+            except FileNotFoundError:
+                # The removal of another entry may have taken the directory, empty as it still was, from under us.
+                if not remaining or self.partial_size(name) is None:
+                    raise
+        self.remove_partial(name)  # renaming one name of a file to another of the same file leaves both
+
+    def _rename(self, name: str, path: str) -> None:
         components = path.split("/")
         with self._parent(components, create=True) as directory:
             os.rename(self._partials / name, components[-1], dst_dir_fd=directory)
             os.fsync(directory)
-        self.remove_partial(name)  # renaming one name of a file to another of the same file leaves both
 
-    def link(self, twin: str, name: str) -> None:
-        """Put the stored file ``twin`` in the place of the fill ``name``, as a second name of the same bytes."""
+    def link(self, twin: str, name: str) -> str:
+        """Give the stored file ``twin`` a second name beside the fill ``name``; what to ``place`` instead of the fill.
+
+        The fill's own name never becomes a link: a fill that is gone on with would write into the stored file.
+        """
         components = twin.split("/")
-        partial = self._partials / name
+        substitute = name + ".link"
         with self._parent(components) as directory:
-            substitute = partial.with_name(name + ".link")
-            substitute.unlink(missing_ok=True)
-            os.link(components[-1], substitute, src_dir_fd=directory, follow_symlinks=False)
-            substitute.replace(partial)
+            self.remove_partial(substitute)
+            os.link(components[-1], self._partials / substitute, src_dir_fd=directory, follow_symlinks=False)
+        return substitute
 
     def remove(self, path: str) -> None:
         """Remove a stored file and the directories that it leaves empty."""
@@ -192,19 +213,20 @@ class Layout:
                 return
 
     def walk(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Every stored file with its status, in no order; links and the private directory are passed over."""
+        """Every stored file with its status, in no order; passes over links, the private directory and other names."""
         pending = [""]
         while pending:
             below = pending.pop()
             with contextlib.suppress(OSError), os.scandir(self.root / below) as entries:
                 for entry in entries:
                     path = f"{below}/{entry.name}" if below else entry.name
-                    if path == PRIVATE or entry.is_symlink():
+                    if path == PRIVATE or not _is_text(path):
                         continue
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(path)
-                    elif below and entry.is_file(follow_symlinks=False):
-                        yield path, entry.stat(follow_symlinks=False)
+                    with contextlib.suppress(OSError):  # it may go while it is looked at
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(path)
+                        elif below and entry.is_file(follow_symlinks=False):
+                            yield path, entry.stat(follow_symlinks=False)
 
     def probe(self) -> None:
         """Write a mebibyte and remove it again; raises OSError where that cannot be done."""
@@ -218,3 +240,11 @@ class Layout:
         """Free and total bytes of the file system, as the vault's user sees them."""
         found = os.statvfs(self.root)
         return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

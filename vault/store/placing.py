@@ -33,34 +33,39 @@ def place(store: Store, writer: FillWriter, name: str) -> None:
     body, key, layout = writer.body, writer.key, store.layout
     assert body.file is not None and body.sha256 is not None and body.length is not None
     path = "/".join(file_name(key))
+    before = store.index.path_of(key)
     twin = store.index.twin(body.sha256, key)
-    if twin is None or not link(layout, twin, name):
+    source = None if twin is None else link(layout, twin, name)
+    if source is None:
+        source = name
         set_time(body.file.descriptor, body.head.last_modified)
         os.fsync(body.file.descriptor)
     try:
-        layout.place(name, path)
+        layout.place(source, path)
     except OSError as error:
         if error.errno not in _IN_THE_WAY:
             raise
         path = "/".join(safe_name(key))  # a file stands where a directory must be, or the other way round
-        layout.place(name, path)
+        layout.place(source, path)
+    layout.remove_partial(name)
     file = OpenFile(layout.open(path))
     found = os.fstat(file.descriptor)
     row = Row(key, path, body.head, body.length, body.sha256, found.st_ino, found.st_mtime_ns, store.now())
     store.index.put(row)
+    if before not in (None, path):
+        layout.remove(before)
     store.reading[key] = file
 
 
-def link(layout: Layout, twin: Row, name: str) -> bool:
-    """Give a stored file of the same content a second name in the fill's place, if it is still what its row says."""
+def link(layout: Layout, twin: Row, name: str) -> str | None:
+    """A second name of a stored file of the same content, if that is still what its row says."""
     try:
         file = OpenFile(layout.open(twin.path))
         if not twin.describes(os.fstat(file.descriptor)):
-            return False
-        layout.link(twin.path, name)
+            return None
+        return layout.link(twin.path, name)
     except OSError:
-        return False
-    return True
+        return None
 
 
 def set_time(descriptor: int, last_modified: str | None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
+import sqlite3
 from collections.abc import Iterator
 from email.utils import formatdate
 from itertools import islice
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from vault.artifact import Head
-from vault.paths import key_of
+from vault.paths import key_of, safe_name
 from vault.store.body import OpenFile
 from vault.store.disk import Disk
 from vault.store.index import Row
@@ -43,7 +44,7 @@ async def rebuild(store: Store, disk: Disk) -> None:
                     continue
                 if adopt(store, path):
                     known += 1
-                elif f"/{PRIVATE}" in path:
+                elif f"/{PRIVATE}" in path and path not in {"/".join(safe_name(key)) for key in list(store.filling)}:
                     # A safe form does not tell its key, so without its row the file can never be asked for.
                     store.layout.remove(path)
                     dropped += 1
@@ -52,10 +53,17 @@ async def rebuild(store: Store, disk: Disk) -> None:
         return count, known, dropped
 
     while store.rebuilding:
-        count, known, dropped = await disk.run(step, (path for path, _ in islice(files, BATCH)))
+        try:
+            count, known, dropped = await disk.run(step, (path for path, _ in islice(files, BATCH)))
+        except sqlite3.Error:
+            if store.rebuilding:
+                raise
+            return  # the store was closed meanwhile; the next start begins again
         seen, adopted, removed = seen + count, adopted + known, removed + dropped
         if count < BATCH:
             break
+    else:
+        return  # closed between two steps
     store.rebuilding = False
     if adopted or removed:
         log.info(

@@ -66,7 +66,8 @@ class Space:
         index, now = store.index, store.now()
         gone = skip = 0
         for partial in index.partials():
-            if gone < wanted and partial.key not in store.filling and now - partial.used > ABANDONED:
+            busy = partial.key in store.filling or partial.key in store.beginning
+            if gone < wanted and not busy and now - partial.used > ABANDONED:
                 gone += store.layout.partial_size(partial.name) or 0
                 store.layout.remove_partial(partial.name)
                 index.remove_partial(partial.key)
@@ -74,10 +75,11 @@ class Space:
             rows = index.oldest(BATCH, skip)
             if not rows:
                 return
-            chosen = list(choose(rows, wanted - gone, lambda row: row.length, lambda row: row.key in store.reading))
+            chosen = list(choose(rows, wanted - gone, index.names, lambda row: row.key in store.reading))
             before = index.totals()[1]
             if chosen:
-                store.forget(chosen)
+                if not store.forget(chosen):
+                    return
                 self.log.info("removed {count} entries least recently used", count=len(chosen))
             gone += before - index.totals()[1]
             skip += len(rows) - len(chosen)

@@ -43,6 +43,7 @@ class Partial:
     length: int | None
     size: int
     name: str
+    durable: int
 
 
 class Store:
@@ -61,6 +62,7 @@ class Store:
         self._boot = _boot_id()
         self._used: dict[str, float] = {}
         self.reading: WeakValueDictionary[str, OpenFile] = WeakValueDictionary()
+        self.beginning: set[str] = set()
         self.filling: dict[str, FillWriter] = {}
         self._opening = threading.Lock()
         self._trouble: str | None = None
@@ -71,7 +73,6 @@ class Store:
     def open(self) -> None:
         """Prepare the directory and open the index; raises StoreError."""
         self.layout.prepare()
-        existed = self.layout.index.exists()
         try:
             try:
                 self._index = Index(self.layout.index)
@@ -81,9 +82,8 @@ class Store:
                 self.log.warn("the cache's index is damaged ({error}); it is rebuilt from the files", error=error)
                 for suffix in ("", "-wal", "-shm"):
                     Path(f"{self.layout.index}{suffix}").unlink(missing_ok=True)
-                existed = False
                 self._index = Index(self.layout.index)
-            self.rebuilding = not existed or self.index.get_state("open") is not None
+            self.rebuilding = self.index.fresh or self.index.get_state("open") is not None
             self.index.set_state("open", "yes")
             self._drop_orphans()
         except (sqlite3.Error, OSError) as error:
@@ -106,9 +106,10 @@ class Store:
 
     async def close(self) -> None:
         """Leave everything so that the next start finds it; fills have ended before."""
+        interrupted, self.rebuilding = self.rebuilding, False
         try:
             self.flush_used()
-            if self.layout.intact() and not self.rebuilding:
+            if self.layout.intact() and not interrupted:
                 self.index.remove_state("open")
         except sqlite3.Error as error:
             self.log.warn("the index could not be written at the end: {error}", error=error)
@@ -152,6 +153,8 @@ class Store:
         if row is None:
             return await self._adopt(key) if self.rebuilding else None
         file = self.reading.get(key)
+        if file is not None and not row.describes(os.fstat(file.descriptor)):
+            file = None  # a fill is just taking the file's place
         if file is None:
             try:
                 file = OpenFile(self.layout.open(row.path))
@@ -204,15 +207,23 @@ class Store:
         if row is not None:
             await self._disk.run(self.forget, [row])
 
-    def forget(self, rows: list[Row]) -> None:
-        """On a disk thread: remove entries, the row first, so that no row is without its file for longer."""
+    def forget(self, rows: list[Row]) -> bool:
+        """On a disk thread: remove entries, the rows first, so that no row is without its file for longer.
+
+        False where the index cannot be written; then nothing is removed.
+        """
         try:
             self.index.remove([row.key for row in rows])
-            for row in rows:
-                self.reading.pop(row.key, None)
+        except sqlite3.Error as error:
+            self.report("entries could not be removed", error)
+            return False
+        for row in rows:
+            self.reading.pop(row.key, None)
+            try:
                 self.layout.remove(row.path)
-        except (OSError, sqlite3.Error) as error:
-            self.report("an entry could not be removed", error)
+            except OSError as error:
+                self.log.error("{path} could not be removed: {error}", path=row.path, error=error.strerror)
+        return True
 
     # -- filling ----------------------------------------------------------------------------------------------------
 
@@ -226,11 +237,12 @@ class Store:
         if row is None or key in self.filling:
             return None
         size = self.layout.partial_size(row.name) or 0
-        if row.boot != self._boot:
+        if not self._boot or row.boot != self._boot:
             size = min(size, row.durable)  # what was not synced may be anything after a crash of the machine
         if size <= 0 or (row.length is not None and size > row.length):
             return None
-        return Partial(row.head, row.length, size, row.name)
+        durable = size if row.boot != self._boot else row.durable
+        return Partial(row.head, row.length, size, row.name, durable)
 
     async def create(
         self, key: str, head: Head, length: int | None, digest: Digest | None, resume: Partial | None = None
@@ -247,12 +259,16 @@ class Store:
                 "{key} ({size} bytes) is larger than the whole cache may be; not stored", key=key, size=length
             )
             return self.pass_through(key, head, length, digest)
-        row = PartialRow(key, name, head, length, 0, self._boot, self.now())
+        durable = 0 if resume is None else resume.durable
+        row = PartialRow(key, name, head, length, durable, self._boot, self.now())
+        self.beginning.add(key)
         try:
             file, start = await self._disk.run(self._begin, row, start)
         except (OSError, sqlite3.Error) as error:
             self.report(f"{key} is passed through, not stored", error)
             return self.pass_through(key, head, length, digest)
+        finally:
+            self.beginning.discard(key)
         body = GrowingBody(head, length, file, self._disk, self._clock)
 
         def commit(writer: FillWriter) -> None:
@@ -291,7 +307,8 @@ class Store:
                 raise OSError(errno.ENOSPC, f"no room for {row.length} bytes")
         file = OpenFile(self.layout.open_partial(row.name, fresh=start == 0))
         if os.fstat(file.descriptor).st_size < start:
-            start = 0  # it has gone since it was looked at
+            start, row = 0, replace(row, durable=0)  # it has gone since it was looked at
+        # Cut before it is noted: once the row has this boot's name, the size of the file is believed.
         os.ftruncate(file.descriptor, start)
         self.index.put_partial(row)
         return file, start
@@ -351,18 +368,21 @@ class Store:
 
     def tidy(self) -> None:
         """On a disk thread, now and then: write times of use, make room, see whether what was wrong has passed."""
+        before, self._trouble = self._trouble, None
         try:
             if not self.layout.intact():
                 self._reopen()
             self.flush_used()
             self.space.make_room(0)
-            if self._trouble is not None:
+            if before is not None and self._trouble is None:
+                self._trouble = before
                 self.layout.probe()
                 self._trouble = None
                 self.log.info("the cache directory {root} can be written again", root=str(self.layout.root))
         except (OSError, sqlite3.Error) as error:
-            if self._trouble is None:
+            if before is None:
                 self.report("the cache directory could not be looked after", error)
+            self._trouble = self._trouble or before
 
     def problems(self) -> list[str]:
         """What keeps the store from storing, a sentence each."""

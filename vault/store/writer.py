@@ -214,10 +214,16 @@ class FillWriter:
     def _stop_storing(self, error: BaseException, pieces: list[bytes]) -> None:
         self.storing = False
         self._trouble(f"{self.key} is passed through, not stored", error)
+        if self.hashes.expected is not None and self.hashes.broken:
+            self._pending_bytes -= sum(map(len, self._pending))
+            self._pending = []
+            self.body.fail(Truncated("the disk failed, and the body cannot be verified any more"))
+            self.body.deserted()
+            return
         if self.hashes.expected is not None:
             for piece in self._pending:  # the pieces at hand were hashed before they were to be written
                 self.hashes.update(piece)
-            if pieces:
+            if self.body.size < self.written:
                 self.body.publish(self.written)
         self._pending_bytes -= sum(map(len, self._pending))
         pieces, self._pending = pieces + self._pending, []

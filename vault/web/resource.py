@@ -19,7 +19,6 @@ from vault.errors import Truncated, VaultError
 from vault.freshness import age, cache_control
 from vault.interfaces import IBackend
 from vault.outcome import How
-from vault.store.body import GrowingBody
 from vault.web import conditional, ranges
 from vault.web.errors import respond, respond_error
 from vault.web.headers import cache_status, not_modified_fields, repr_digest, response_fields
@@ -167,8 +166,7 @@ class ArtifactResource(Resource):
         if body.length is None:
             if found.how is How.BYPASS or (ranges.first_offset(asked) is None and not asked.startswith("bytes=-")):
                 return None
-            assert isinstance(body, GrowingBody)
-            await body.ended()  # the length must be known to say which bytes these are
+            await body.grown(2**63)  # at its end: the length must be known to say which bytes these are
         assert body.length is not None
         length = body.length
         try:
@@ -191,7 +189,7 @@ class ArtifactResource(Resource):
             parts.append(multipart.closing)
             return Reply(206, parts, multipart.content_length, None, multipart.header.decode("ascii"))
         start, stop = spans[0]
-        if isinstance(body, GrowingBody) and found.how is not How.BYPASS and not self.cache.near(artifact, body, start):
+        if not body.complete and found.how is not How.BYPASS and not self.cache.near(artifact, body, start):
             direct = await self.cache.fetch_range(artifact, body, start, stop)
             if direct is not None:
                 found.body, found.how, found.fwd, found.stored = direct, How.BYPASS, "partial", False

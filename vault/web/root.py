@@ -17,7 +17,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from vault.errors import BadRequest
 from vault.paths import normalise
-from vault.upstream import origin_of
+from vault.urls import origin_of
 from vault.web.errors import respond
 from vault.web.health import Healthz, Readyz
 from vault.web.request import VaultRequest
@@ -58,6 +58,10 @@ class RootResource(Resource):
             if absolute is None:
                 return self._local(request.uri)
             scheme, authority, raw = absolute
+            if scheme == "http" and authority.upper() == "HTTPS" and raw.startswith("///"):
+                # How apt asks a proxy for what lies behind https: http://HTTPS///host/path
+                authority, slash, rest = raw[3:].partition("/")
+                scheme, raw = "https", slash + rest or "/"
             if scheme == "http" and is_self(authority, request):
                 return self._local(raw.encode("utf-8", "surrogateescape"))
             return self._proxied(scheme, authority, raw)

@@ -1,0 +1,206 @@
+"""A lost or outdated index is made again from the files, while the cache goes on serving."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import ensureDeferred
+
+from tests.store.fakes import DATED, Follower, SteppedDisk, StoreCase
+from vault.artifact import Head
+from vault.store.recovery import rebuild
+from vault.store.store import Store
+
+DATA = bytes(range(256)) * 8
+OTHER = b"another version of it" * 50
+
+
+class LostIndexTests(StoreCase):
+    def damage(self, how: Callable[[], None], key: str = "b/dir/file.tar.gz") -> None:
+        """Store an entry, stop cleanly, do something to the index, and start: the entry is there at once and later."""
+        for rebuilt in (False, True):
+            store = self.open()
+            self.fill(store, key, DATA)
+            self.fill(store, "b/x?q=safe form", DATA)
+            self.wait(store.close())
+            how()
+            store = self.open(rebuilt)
+            self.assertEqual(self.content(store, key), DATA)
+            self.assertIsNone(self.content(store, "b/unknown"))
+            body = self.wait(store.find(key))
+            assert body is not None
+            self.assertEqual(body.head.last_modified, DATED.last_modified)
+            if rebuilt:
+                self.assertEqual(list(self.files()), [key], "what can never be asked for again is removed")
+                self.assertEqual(store.index.totals(), (1, len(DATA)))
+            self.fill(store, "b/new", OTHER)
+            self.assertEqual(self.content(store, "b/new"), OTHER)
+            self.die(store)
+            for name in ("b/new", key):
+                (self.root / name).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove the index and all that belongs to it."""
+        for path in (self.root / ".vault").glob("index.db*"):
+            path.unlink()
+
+    def test_deleted(self) -> None:
+        """A deleted index is made again from the files."""
+        self.damage(self.remove)
+
+    def test_directory_deleted(self) -> None:
+        """So it is when the vault's whole private directory was deleted."""
+
+        def remove() -> None:
+            self.remove()
+            for path in (self.root / ".vault").iterdir():
+                path.rmdir() if path.is_dir() else path.unlink()
+            (self.root / ".vault").rmdir()
+
+        self.damage(remove)
+
+    def test_overwritten(self) -> None:
+        """So it is when the index holds something else."""
+        self.damage(lambda: (self.root / ".vault" / "index.db").write_bytes(b"not a database" * 1000) and None)
+
+    def test_emptied(self) -> None:
+        """So it is when the index was cut to nothing, as a crashed machine may leave it."""
+        self.damage(lambda: os.truncate(self.root / ".vault" / "index.db", 0))
+
+    def test_cut_off(self) -> None:
+        """So it is when the end of the index is missing."""
+        self.damage(lambda: os.truncate(self.root / ".vault" / "index.db", 4096))
+
+    def test_damaged_pages(self) -> None:
+        """So it is when the index begins like one, but all after its first page is garbage."""
+
+        def change() -> None:
+            path = self.root / ".vault" / "index.db"
+            content = path.read_bytes()
+            path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
+
+        self.damage(change)
+
+    def test_other_version(self) -> None:
+        """So it is when the index was written by another version of the vault."""
+
+        def change() -> None:
+            connection = sqlite3.connect(self.root / ".vault" / "index.db")
+            connection.execute("PRAGMA user_version = 99")
+            connection.close()
+
+        self.damage(change)
+
+
+class RebuildTests(StoreCase):
+    def test_after_a_kill(self) -> None:
+        """A vault that was killed looks for files that were placed but not yet known, and knows all others still."""
+        store = self.open()
+        self.fill(store, "b/known", DATA, Head(200, (("ETag", '"1"'),)))
+        self.die(store)
+        (self.root / "b" / "placed").write_bytes(OTHER)
+        store = self.open(rebuilt=False)
+        self.assertTrue(store.rebuilding)
+        self.wait(rebuild(store, self.disk))
+        self.assertFalse(store.rebuilding)
+        self.assertEqual(self.content(store, "b/placed"), OTHER)
+        body = self.wait(store.find("b/known"))
+        assert body is not None
+        self.assertEqual(body.head.etag, '"1"')
+        self.wait(store.close())
+        self.assertFalse(self.open(rebuilt=False).rebuilding)
+
+    def test_many(self) -> None:
+        """However many files there are, all are found."""
+        self.wait(self.open().close())
+        for number in range(200):
+            path = self.root / "b" / str(number % 7) / str(number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(str(number).encode())
+        (self.root / ".vault" / "index.db").unlink()
+        store = self.open()
+        self.assertEqual(store.index.totals()[0], 200)
+        self.assertEqual(self.content(store, "b/3/143"), b"143")
+
+    def test_interrupted(self) -> None:
+        """Closing the store ends the work without a complaint, and the next start goes on with it."""
+        self.wait(self.open().close())
+        (self.root / "b").mkdir()
+        for number in range(100):
+            (self.root / "b" / str(number)).write_bytes(b"%d" % number)
+        (self.root / ".vault" / "index.db").unlink()
+        store = self.open(rebuilt=False)
+        disk = SteppedDisk()
+        rebuilding = ensureDeferred(rebuild(store, disk))
+        disk.step()
+        self.wait(store.close())
+        disk.drain()
+        self.successResultOf(rebuilding)
+        store = self.open(rebuilt=False)
+        self.assertTrue(store.rebuilding)
+        self.wait(rebuild(store, self.disk))
+        self.assertEqual(store.index.totals()[0], 100)
+
+    def test_strange_names(self) -> None:
+        """Files that cannot be entries, whatever their names, are left alone and hide no other."""
+        self.wait(self.open().close())
+        (self.root / "b").mkdir()
+        names = [b"\xff\xfe.bin", b"with\nnewline", b"good", b"back\\slash", b"zz", b"caf\xc3\xa9"]
+        for name in names:
+            (self.root / "b" / os.fsdecode(name)).write_bytes(DATA)
+        (self.root / ".vault" / "index.db").unlink()
+        store = self.open()
+        self.assertFalse(store.rebuilding)
+        for key in ("b/good", "b/zz", "b/caf%C3%A9"):
+            self.assertEqual(self.content(store, key), DATA)
+        self.assertEqual(set(names), {os.fsencode(path.name) for path in (self.root / "b").iterdir()})
+
+    def test_placed_while_it_runs(self) -> None:
+        """What is being stored while the index is made again is not disturbed, whatever its file is called."""
+        for key in ("b/plain", "b/with?query"):
+            self.root = self.root.with_name(self.root.name + "x")
+            store = self.open(rebuilt=False)
+            place = store.layout.place
+
+            def placed(name: str, path: str, place: Any = place, store: Store = store) -> None:
+                place(name, path)
+                self.wait(rebuild(store, self.disk))
+
+            self.patch(store.layout, "place", placed)
+            self.fill(store, key, DATA)
+            body = self.wait(store.find(key))
+            assert body is not None, key
+            self.assertEqual(body.head, DATED)
+            self.assertEqual(Follower(body).data, DATA)
+
+    def test_damaged_rows(self) -> None:
+        """Rows that make no sense keep the vault neither from starting nor from evicting."""
+        store = self.open()
+        self.fill(store, "b/file", DATA)
+        self.begin(store, "b/fill", len(DATA)).write(DATA[:10])
+        store.index._writer.execute("UPDATE entries SET head = 'junk'")
+        store.index._writer.execute("UPDATE partials SET head = 'junk'")
+        self.die(store)
+        store = self.open()
+        self.assertIsNone(self.content(store, "b/file"))
+        self.assertIsNone(self.wait(store.partial("b/fill")))
+        self.options.max_size = 1
+        store.tidy()
+
+    def test_orphans(self) -> None:
+        """Files of fills that nobody knows, and fills whose file is gone, are forgotten at the start."""
+        store = self.open()
+        self.begin(store, "b/one", len(DATA)).write(DATA[:10])
+        self.begin(store, "b/two", len(DATA)).write(DATA[:10])
+        row = store.index.partial("b/two")
+        assert row is not None
+        self.die(store)
+        partials = self.root / ".vault" / "partial"
+        (partials / row.name).unlink()
+        (partials / "unknown").write_bytes(b"x")
+        store = self.open()
+        self.assertEqual([partial.key for partial in store.index.partials()], ["b/one"])
+        self.assertEqual(len(self.partial_files()), 1)

@@ -1,0 +1,263 @@
+"""The same deliveries over real sockets, where the kernel copies the file's bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet import reactor, task
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import ClientFactory, Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+from tests.store.fakes import InlineDisk
+from vault.artifact import Head
+from vault.body import ClientGone, Delivery, plain_transport
+from vault.errors import Truncated
+from vault.store.body import GrowingBody, OpenFile, StoredBody
+
+clock: Any = reactor
+assert IReactorTime.providedBy(reactor)
+DATA = random.Random(1).randbytes(3_000_000)
+
+
+class Client(Protocol):
+    """Takes what comes, unless it is paused."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.made: Deferred[None] = Deferred()
+        self.lost: Deferred[None] = Deferred()
+        self._waiting: list[tuple[int, Deferred[None]]] = []
+
+    def connectionMade(self) -> None:
+        self.made.callback(None)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+        ready = [waiter for count, waiter in self._waiting if len(self.data) >= count]
+        self._waiting = [(count, waiter) for count, waiter in self._waiting if len(self.data) < count]
+        for waiter in ready:
+            waiter.callback(None)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.callback(None)
+
+    def has(self, count: int) -> Deferred[None]:
+        """Fires when so many bytes have come."""
+        waiter: Deferred[None] = Deferred()
+        self._waiting.append((count, waiter))
+        self.dataReceived(b"")
+        return waiter
+
+
+class SocketRequest:
+    """A response that is written straight to a socket."""
+
+    client_host = "127.0.0.1"
+    chunked = False
+
+    def __init__(self, transport: Any) -> None:
+        self.sentLength = 0
+        self.channel = SimpleNamespace(transport=transport)
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        """To the socket."""
+        self.sentLength += len(data)
+        self._transport.write(data)
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """With the socket."""
+        self._transport.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """From the socket."""
+        self._transport.unregisterProducer()
+
+
+class SendfileTests(TestCase):
+    timeout = 30
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.path = Path(self.mktemp())
+        self.path.write_bytes(DATA)
+        accepted: Deferred[Any] = Deferred()
+
+        class Server(Protocol):
+            def connectionMade(self) -> None:
+                accepted.callback(self.transport)
+
+        port = clock.listenTCP(0, Factory.forProtocol(Server), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.client = Client()
+        clock.connectTCP("127.0.0.1", port.getHost().port, ClientFactory.forProtocol(lambda: self.client))
+        self.server = await accepted
+        await self.client.made
+        self.request = SocketRequest(self.server)
+        self.assertIs(plain_transport(self.request), self.server)
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        self.server.abortConnection()
+        self.client.transport.abortConnection()
+        await self.client.lost
+
+    def stop_reading(self) -> None:
+        """The client takes nothing, and the kernel holds little for it."""
+        self.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
+        self.client.transport.pauseProducing()
+
+    def stored(self) -> StoredBody:
+        """A stored entry."""
+        return StoredBody(Head(), len(DATA), "", OpenFile(os.open(self.path, os.O_RDONLY)), InlineDisk())
+
+    def growing(self) -> GrowingBody:
+        """A body whose bytes are in the file already, but not yet published."""
+        return GrowingBody(Head(), None, OpenFile(os.open(self.path, os.O_RDWR)), InlineDisk(), clock)
+
+    def deliver(self, body: Any, *parts: Any, stall: float = 20.0, limit: Any = None) -> Deferred[None]:
+        """Begin."""
+        self.delivery = Delivery(self.request, body, parts, clock, stall, limit)
+        return self.delivery.start()
+
+    async def check(self, expected: bytes) -> None:
+        """The client gets exactly this."""
+        await self.client.has(len(expected))
+        await task.deferLater(clock, 0.01)
+        self.assertEqual(self.request.sentLength, len(expected))
+        self.assertTrue(self.client.data == expected, "the bytes differ")
+
+    async def test_whole(self) -> None:
+        """A stored entry arrives whole."""
+        await self.deliver(self.stored(), (0, None))
+        await self.check(DATA)
+
+    async def test_parts(self) -> None:
+        """Several spans and the literal bytes between them arrive in their order."""
+        parts = [b"first", (2_000_000, 2_900_000), b"second", (5, 6), b"x" * 200_000, (0, 1_000_000), b"end"]
+        await self.deliver(self.stored(), *parts)
+        await self.check(b"".join(part if isinstance(part, bytes) else DATA[part[0] : part[1]] for part in parts))
+
+    async def test_growing(self) -> None:
+        """A body that grows while it is sent arrives whole."""
+        body = self.growing()
+        done = self.deliver(body, (0, None))
+        for size in (1, 2, 1000, 1_000_000, 1_000_001, 2_500_000, len(DATA)):
+            body.publish(size)
+            await task.deferLater(clock, 0.005)
+        body.finish()
+        await done
+        await self.check(DATA)
+
+    async def test_window_after_file(self) -> None:
+        """Bytes that are only in memory come after those that the kernel sends, not between them."""
+        body = self.growing()
+        done = self.deliver(body, (0, None))
+        body.publish(2_000_000)
+        body.spill(DATA[2_000_000:2_100_000], DATA[2_100_000:2_100_001])
+        await task.deferLater(clock, 0.005)
+        body.spill(DATA[2_100_001:])
+        body.finish()
+        await done
+        await self.check(DATA)
+
+    async def test_slow_client(self) -> None:
+        """A client that stops reading for a while gets everything in the end."""
+        self.stop_reading()
+        done = self.deliver(self.stored(), (0, None))
+        await task.deferLater(clock, 0.05)
+        self.assertLess(self.request.sentLength, len(DATA))
+        self.client.transport.resumeProducing()
+        await done
+        await self.check(DATA)
+
+    async def test_stalled_client(self) -> None:
+        """A client that takes nothing for too long is cut off."""
+        self.stop_reading()
+        with self.assertRaises(ClientGone):
+            await self.deliver(self.stored(), (0, None), stall=0.2)
+
+    async def test_stalled_between_parts(self) -> None:
+        """So is one that stops taking where literal bytes are to go before the next span."""
+        self.stop_reading()
+        parts = [part for offset in range(200) for part in (b"x" * 50_000, (offset, offset + 1))]
+        done = self.deliver(self.stored(), *parts, stall=0.2)
+        done.addTimeout(2, clock, onTimeoutCancel=lambda result, seconds: self.delivery.broken() or "left waiting")
+        with self.assertRaises(ClientGone):
+            self.assertIsNone(await done)
+
+    async def test_client_gone(self) -> None:
+        """A client that breaks the connection ends the delivery."""
+        body = self.growing()
+        done = self.deliver(body, (0, None))
+        body.publish(1_000_000)
+        await self.client.has(1)
+        self.client.transport.abortConnection()
+        with self.assertRaises(ClientGone):
+            await done
+        self.assertEqual(body.readers, set())
+
+    async def test_breaks_off(self) -> None:
+        """A body that breaks off ends the delivery with that, after what was there."""
+        body = self.growing()
+        done = self.deliver(body, (0, None))
+        body.publish(100_000)
+        body.fail(Truncated("the upstream broke off"))
+        with self.assertRaises(Truncated):
+            await done
+        await self.check(DATA[:100_000])
+
+    async def test_short_file(self) -> None:
+        """A stored file that has become shorter ends the delivery, after what is left of it."""
+        body = self.stored()
+        os.truncate(self.path, 50_000)
+        with self.assertRaises(Truncated):
+            await self.deliver(body, (0, None))
+        await self.check(DATA[:50_000])
+
+    async def test_limited(self) -> None:
+        """A limited client gets what it is allowed at a time, and in the end everything."""
+        granted: list[int] = []
+
+        class Limit:
+            def allowance(self, address: str, wanted: int) -> tuple[int, float]:
+                if len(granted) % 3 == 2:
+                    granted.append(0)
+                    return 0, 0.001
+                granted.append(min(wanted, 100_000))
+                return granted[-1], 0.0
+
+        await self.deliver(self.stored(), (0, None), limit=Limit())
+        await self.check(DATA)
+        self.assertEqual(sum(granted), len(DATA))
+
+    async def test_waits_for_the_medium(self) -> None:
+        """Bytes that the kernel never says it has in memory are sent all the same, once they were read."""
+        warmed: list[int] = []
+
+        class Cold(StoredBody):
+            def in_memory(self, offset: int, count: int) -> bool:
+                return False
+
+            def warm(self, offset: int, count: int) -> Deferred[None]:
+                warmed.append(offset)
+                if len(warmed) > 200:
+                    raise ZeroDivisionError("it is warmed again and again")
+                return super().warm(offset, count)
+
+        body = Cold(Head(), len(DATA), "", OpenFile(os.open(self.path, os.O_RDONLY)), InlineDisk())
+        await self.deliver(body, (0, None))
+        await self.check(DATA)
+
+    async def test_chunked(self) -> None:
+        """A response that is sent in chunks does not take the kernel's shortcut, and arrives whole."""
+        self.request.chunked = True
+        self.assertIsNone(plain_transport(self.request))
+        await self.deliver(self.stored(), (0, None))
+        await self.check(DATA)

@@ -1,0 +1,136 @@
+"""Listening: where, and what is said when that cannot be."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from vault.config import Config, built_in
+from vault.listeners import BACKLOG, ListenFailed, listen
+
+
+class Port:
+    """A listening port."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port, self.closed = host, port, False
+
+    def getHost(self) -> Any:
+        """Its address."""
+        return (IPv6Address if ":" in self.host else IPv4Address)("TCP", self.host, self.port or 4321)
+
+    def stopListening(self) -> None:
+        """Stop."""
+        self.closed = True
+
+
+class Ports:
+    """A reactor that listens anywhere but on the addresses in ``errors``."""
+
+    def __init__(self, **errors: int) -> None:
+        self.ports: list[Port] = []
+        self.errors: dict[str, int] = errors
+        self.backlogs: list[int] = []
+
+    def listenTCP(self, port: int, factory: Factory, backlog: int = 50, interface: str = "") -> Port:
+        """Listen."""
+        self.backlogs.append(backlog)
+        number = self.errors.get(interface)
+        if number is not None:
+            raise CannotListenError(interface, port, OSError(number, os.strerror(number)))
+        self.ports.append(Port(interface, port))
+        return self.ports[-1]
+
+
+class MemoryTests(SynchronousTestCase):
+    """Without sockets."""
+
+    def setUp(self) -> None:
+        self.config: Config = built_in({})
+        self.ports = Ports()
+
+    def listen(self, **changes: Any) -> list[str]:
+        """The addresses that are listened on."""
+        return [listener.address for listener in listen(replace(self.config, **changes), Factory(), self.ports)]
+
+    def test_localhost(self) -> None:
+        """localhost is both loopback addresses, on one port."""
+        self.assertEqual(self.listen(), ["http://127.0.0.1:8080", "http://[::1]:8080"])
+        self.assertEqual(self.ports.backlogs, [BACKLOG] * 2)
+
+    def test_any_port(self) -> None:
+        """With port 0 both take the one that was free."""
+        self.assertEqual(self.listen(http_port=0), ["http://127.0.0.1:4321", "http://[::1]:4321"])
+        self.assertEqual(self.ports.ports[1].port, 4321)
+
+    def test_no_ipv6(self) -> None:
+        """A machine without IPv6 listens on 127.0.0.1 alone."""
+        for number in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            self.ports.errors["::1"] = number
+            self.assertEqual(self.listen(), ["http://127.0.0.1:8080"])
+
+    def test_half_in_use(self) -> None:
+        """A port that somebody uses on ::1 is not taken on 127.0.0.1 alone."""
+        self.ports.errors["::1"] = errno.EADDRINUSE
+        error = self.assertRaises(ListenFailed, self.listen)
+        self.assertIn("Address already in use", str(error))
+        self.assertTrue(self.ports.ports[0].closed)
+
+    def test_in_use(self) -> None:
+        """A port in use is told in one line that says what to do."""
+        self.ports.errors["127.0.0.1"] = errno.EADDRINUSE
+        error = self.assertRaises(ListenFailed, self.listen)
+        self.assertIn("cannot listen on 127.0.0.1:8080", str(error))
+        self.assertNotIn("\n", str(error))
+
+    def test_other_hosts(self) -> None:
+        """Any other host is listened on as it stands."""
+        self.assertEqual(self.listen(http_host="0.0.0.0"), ["http://0.0.0.0:8080"])
+        self.assertEqual(self.listen(http_host="::"), ["http://[::]:8080"])
+
+    def test_endpoints(self) -> None:
+        """Endpoint descriptions take the place of host and port."""
+        described = ("tcp:9000:interface=127.0.0.1", "tcp6:9001:interface=\\:\\:1")
+        self.assertEqual(self.listen(listen=described), ["http://127.0.0.1:9000", "http://[::1]:9001"])
+
+    def test_second_fails(self) -> None:
+        """Where one of several cannot be listened on, the others are closed again."""
+        self.ports.errors["192.0.2.1"] = errno.EADDRNOTAVAIL
+        described = ("tcp:9000:interface=127.0.0.1", "tcp:9001:interface=192.0.2.1")
+        self.assertRaises(ListenFailed, self.listen, listen=described)
+        self.assertEqual([port.closed for port in self.ports.ports], [True])
+
+
+class SocketTests(TestCase):
+    """With sockets."""
+
+    def stop(self, listeners: list[Any]) -> Deferred[Any]:
+        """Close them."""
+        return DeferredList([listener.close() for listener in listeners])
+
+    def test_unix(self) -> Deferred[Any]:
+        """A unix socket has its path for an address."""
+        path = os.path.relpath(self.mktemp())
+        config = replace(built_in({}), listen=(f"unix:{path}",))
+        listeners = listen(config, Factory(), reactor)
+        self.assertEqual([listener.address for listener in listeners], [f"unix:{path}"])
+        return self.stop(listeners)
+
+    def test_in_use(self) -> None:
+        """A port in use is noticed at once."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            config = replace(built_in({}), http_host="127.0.0.1", http_port=taken.getsockname()[1])
+            error = self.assertRaises(ListenFailed, listen, config, Factory(), reactor)
+        self.assertIn("Address already in use", str(error))

@@ -1,0 +1,16 @@
+"""What is asked of a URL in more than one place."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+
+def origin_of(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port of a URL: where credentials may go (RFC 6454).  Raises ValueError for a wrong port."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def plain(url: str) -> str:
+    """A URL for a log: without its query, which may be a signature."""
+    return url.partition("?")[0]
