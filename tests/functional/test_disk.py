@@ -111,8 +111,9 @@ class EvictionTests(FunctionalCase):
 
     def test_never_one_being_read(self) -> None:
         """An entry that a client is reading stays, however old it is."""
-        content = self.origin.put("/old", 16 * MIB)
-        self.start_vault(top={"cache": {"max_size": "20MiB"}})
+        # More than what the kernel buffers between the two: else the vault is done before the client is.
+        content = self.origin.put("/old", 96 * MIB)
+        self.start_vault(top={"cache": {"max_size": "100MiB"}})
         self.get("/old")
         self.wait_until_stored("/old")
         reader = self.stream("/old")

@@ -44,6 +44,7 @@ class Layout:
             self._check_owner()
             for directory in (self.root, self.root / PRIVATE, self._partials):
                 self._make(directory)
+            self._check_owner()
             self._take_lock()
         except OSError as error:
             raise StoreError(f"cannot use the cache directory {self.root}: {error.strerror or error}") from error
@@ -97,6 +98,19 @@ class Layout:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def condemn_index(self) -> None:
+        """Note that the index is damaged."""
+        with contextlib.suppress(OSError):
+            (self.root / PRIVATE / "index.damaged").touch()
+
+    def remove_condemned_index(self) -> None:
+        """Remove an index that was found damaged; raises OSError."""
+        mark = self.root / PRIVATE / "index.damaged"
+        if mark.exists():
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{self.index}{suffix}").unlink(missing_ok=True)
+            mark.unlink()
 
     def intact(self) -> bool:
         """False when the directory that was prepared is no longer the one at its path."""

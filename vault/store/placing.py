@@ -53,7 +53,8 @@ def place(store: Store, writer: FillWriter, name: str) -> None:
     row = Row(key, path, body.head, body.length, body.sha256, found.st_ino, found.st_mtime_ns, store.now())
     store.index.put(row)
     if before not in (None, path):
-        layout.remove(before)
+        with contextlib.suppress(OSError):
+            layout.remove(before)
     store.reading[key] = file
 
 

@@ -46,6 +46,7 @@ class Space:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
+        self._partials = 0  # bytes in the files of fills, as last counted
 
     def make_room(self, wanted: int) -> bool:
         """Remove entries until ``wanted`` more bytes fit; True if they do."""
@@ -54,12 +55,19 @@ class Space:
             free, total = store.layout.space()
             stored = store.index.totals()[1]
             options = store.options
-            too_much = excess(stored + wanted, options.max_size, free - wanted, options.min_free.bytes(total))
+            too_much = excess(
+                stored + self._partials + wanted, options.max_size, free - wanted, options.min_free.bytes(total)
+            )
             if too_much > 0:
                 store.flush_used()
                 self._evict(min(too_much, stored))
                 free, _ = store.layout.space()
             return free > wanted or wanted == 0
+
+    def count_partials(self) -> None:
+        """Take the bytes of unfinished fills into account."""
+        store = self._store
+        self._partials = sum(store.layout.partial_size(name) or 0 for name in store.layout.partial_names())
 
     def _evict(self, wanted: int) -> None:
         store = self._store

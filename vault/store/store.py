@@ -74,14 +74,15 @@ class Store:
         """Prepare the directory and open the index; raises StoreError."""
         self.layout.prepare()
         try:
+            self.layout.remove_condemned_index()
             try:
                 self._index = Index(self.layout.index)
             except sqlite3.OperationalError:
                 raise  # a full or read-only disk: the index itself may be sound
             except sqlite3.DatabaseError as error:
                 self.log.warn("the cache's index is damaged ({error}); it is rebuilt from the files", error=error)
-                for suffix in ("", "-wal", "-shm"):
-                    Path(f"{self.layout.index}{suffix}").unlink(missing_ok=True)
+                self.layout.condemn_index()
+                self.layout.remove_condemned_index()
                 self._index = Index(self.layout.index)
             self.rebuilding = self.index.fresh or self.index.get_state("open") is not None
             self.index.set_state("open", "yes")
@@ -120,7 +121,7 @@ class Store:
         """Write the times of use that are kept in memory."""
         times, self._used = self._used, {}
         if times:
-            self.index.used(times)
+            self.index.used(dict(times))  # a copy: the reactor's thread may just be writing to it
 
     async def checkpoint(self) -> None:
         """Bring what running fills have written to the medium, where it has become much, and note it."""
@@ -187,11 +188,13 @@ class Store:
             if key in self.filling or not await self._disk.run(adopt, self, "/".join(file_name(key))):
                 return None
             row = self.index.find(key)
+            if row is None:
+                return None
+            file = OpenFile(self.layout.open(row.path))
         except (OSError, sqlite3.Error):
             return None
-        if row is None:
-            return None
-        return StoredBody(row.head, row.length, row.sha256, OpenFile(self.layout.open(row.path)), self._disk)
+        self.reading[key] = file
+        return StoredBody(row.head, row.length, row.sha256, file, self._disk)
 
     async def renew(self, key: str, body: StoredBody, head: Head) -> None:
         """The upstream confirmed an entry: keep the head it sent with that."""
@@ -363,6 +366,8 @@ class Store:
     def report(self, what: str, error: BaseException) -> None:
         """A disk operation failed: say so once, and in ``problems`` until an entry is stored again."""
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            self.layout.condemn_index()  # damaged while it was in use: the next start makes it again
         self._trouble = f"the cache directory {self.layout.root} fails: {reason}"
         self.log.error("{what}: {reason}", what=what, reason=reason)
 
@@ -373,6 +378,7 @@ class Store:
             if not self.layout.intact():
                 self._reopen()
             self.flush_used()
+            self.space.count_partials()
             self.space.make_room(0)
             if before is not None and self._trouble is None:
                 self._trouble = before
