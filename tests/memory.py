@@ -335,7 +335,7 @@ class InlineDisk:
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         """Call the function, or fail with ``error``."""
-        if self.error is not None and function.__name__ in ("_begin", "_put"):
+        if self.error is not None and function.__name__ in ("begin", "_put"):
             return fail(self.error)
         if not self.held:
             return maybeDeferred(function, *arguments)

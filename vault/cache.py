@@ -256,7 +256,8 @@ class Cache:
         self._missing.forget(artifact.key)
         self._resting.forget(artifact.key)
         if outcome.state is State.REFUSED:
-            self._passed.note(artifact.key, PASS_MEMORY)
+            if outcome.uncacheable:
+                self._passed.note(artifact.key, PASS_MEMORY)
             if outcome.body is None:
                 return await self._pass(artifact)
             return Found(outcome.body, How.BYPASS, fwd=fwd, fwd_status=outcome.status, delimited=outcome.delimited)
@@ -331,7 +332,7 @@ class Cache:
             return None
         writer = self._store.pass_through(artifact.key, known.head, known.length, floor=start)
         feed = Feed(artifact, self._sources, writer, answer, stop, self._clock, self._bandwidth)
-        writer.body.deserted = lambda: feed.stop("nobody reads it any more")
+        writer.body.deserted = feed.leave
         running: Deferred[None] = ensureDeferred(feed.run())
         running.addCallbacks(lambda done: None, lambda failure: writer.fail(failure.value))
         return writer.body

@@ -152,6 +152,11 @@ class Feed:
                 if waiting is not None:
                     waiting.cancel()
 
+    def leave(self) -> None:
+        """Nobody reads the body, and it is not stored: end the transfer unless it is at its end."""
+        if self._end is None or self.writer.received < self._end:
+            self.stop("nobody reads it any more")
+
     def _whole(self) -> bool:
         if self._end is not None:
             return self.writer.received == self._end

@@ -159,7 +159,8 @@ class VaultService(Service):
         try:
             config = self._reread()
         except ConfigError as error:
-            self.log.error("the configuration was not taken over:\n{problems}", problems=str(error))
+            for problem in error.problems:
+                self.log.error("the configuration was not taken over: {problem}", problem=problem)
             return
         old = self._config
         where = ("listen", "http_host", "http_port", "cache_dir")

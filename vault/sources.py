@@ -113,7 +113,7 @@ class Sources:
             return Missing(f"{host} has no such thing ({status})", status)
         if status in (401, 403):
             return Refused(f"{said}: it refuses this vault; check the backend's credentials")
-        if status == 429 or (status >= 500 and status not in (501, 505)):  # those two will not pass
+        if status == 429 or (status >= 500 and status not in (501, 505, 508)):  # those will not pass
             return Overloaded(said, retry_after(answer.head, self._now()))
         return BrokenAnswer(f"{said}, which the vault did not expect")
 

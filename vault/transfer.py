@@ -33,7 +33,8 @@ from vault.freshness import freshen, matches, resume_validator, storable, valida
 from vault.rate import Rate
 from vault.sources import Sources
 from vault.store.body import GrowingBody, StoredBody
-from vault.store.store import Partial, Store
+from vault.store.partials import Partial
+from vault.store.store import Store
 from vault.store.writer import FillWriter
 
 UNREAD_LIMIT = 10.0
@@ -56,7 +57,8 @@ class Outcome:
     """What those who wait for the head are told.
 
     ``body`` is None only for those who must ask for themselves.  ``first`` is true for whoever began the transfer.
-    ``delimited`` is False where only closing the connection can end the body (RFC 9112 section 6.3).
+    ``delimited`` is False where only closing the connection can end the body (RFC 9112 section 6.3), ``uncacheable``
+    is True where the answer itself may not be stored, whatever the disk could do.
     """
 
     state: State
@@ -64,6 +66,7 @@ class Outcome:
     first: bool = False
     delimited: bool = True
     status: int = 200
+    uncacheable: bool = False
 
 
 class Transfer:
@@ -110,7 +113,7 @@ class Transfer:
     @staticmethod
     def _told(outcome: Outcome, first: bool) -> Outcome:
         body = outcome.body if first or outcome.state is not State.REFUSED else None
-        return Outcome(outcome.state, body, first, outcome.delimited, outcome.status)
+        return Outcome(outcome.state, body, first, outcome.delimited, outcome.status, outcome.uncacheable)
 
     def _tell(self, outcome: Outcome | Failure) -> None:
         self._outcome = outcome
@@ -202,8 +205,7 @@ class Transfer:
             length = found[2] if found is not None else None
             # The upstream confirmed with If-Range that this is what it has now.
             head = replace(partial.head, requested_at=head.requested_at, received_at=head.received_at)
-        keep = storable(head) and not self._private and (answer.delimited or self.artifact.digest is not None)
-        if keep:
+        if self._keepable(answer) and not self._private:
             writer = await self._store.create(self.artifact.key, head, length, self.artifact.digest, partial)
             if answer.status == 206 and writer.received == 0:
                 answer.abort()  # what came before is gone, or cannot be had from a failing disk
@@ -218,6 +220,11 @@ class Transfer:
         finally:
             answer.abort()
 
+    def _keepable(self, answer: Answer) -> bool:
+        if answer.status == 206:
+            return True  # the rest of what was kept already
+        return storable(answer.head) and (answer.delimited or self.artifact.digest is not None)
+
     async def _stream(
         self, answer: Answer, writer: FillWriter, length: int | None, leave: Callable[[Transfer], None]
     ) -> None:
@@ -230,10 +237,18 @@ class Transfer:
         else:
             self.state = State.REFUSED
             self._left(leave)
-        writer.body.deserted = lambda: None if writer.storing else feed.stop("nobody reads it any more")
+        writer.body.deserted = lambda: None if writer.storing else feed.leave()
         keep = False
         try:
-            self._tell(Outcome(self.state, writer.body, delimited=answer.delimited, status=answer.status))
+            self._tell(
+                Outcome(
+                    self.state,
+                    writer.body,
+                    delimited=answer.delimited,
+                    status=answer.status,
+                    uncacheable=not self._keepable(answer),
+                )
+            )
             if not writer.storing:
                 self._clock.callLater(UNREAD_LIMIT, self._unread, writer)
             await feed.run()

@@ -51,7 +51,11 @@ class Vault:
         self._process = VaultProcess(
             self._directory, {"cache": {"min_free": 1}, "backends": [{"type": "http", "name": "b", "config": config}]}
         )
-        self._process.start()
+        try:
+            self._process.start()
+        except AssertionError:
+            self._process.end()
+            raise
         self.port = self._process.port
 
     def path(self, name: str) -> str:

@@ -15,8 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from vault.artifact import Digest, Head
+from vault.store.partials import Partial
 from vault.store.recovery import rebuild
-from vault.store.store import Partial, Store
+from vault.store.store import Store
 from vault.store.writer import FillWriter
 
 T = TypeVar("T")

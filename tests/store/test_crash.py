@@ -182,7 +182,7 @@ class BootTests(StoreCase):
         store.index.put_partial(replace(row, durable=durable))
         self.die(store)
         store = self.open()
-        store._boot = "the machine has started again"
+        store.boot = "the machine has started again"
         return store
 
     def test_only_what_was_synced(self) -> None:
@@ -203,11 +203,11 @@ class BootTests(StoreCase):
     def test_unknown_boot(self) -> None:
         """Where the system does not tell one start from another, only synced bytes are gone on with."""
         store = self.open()
-        store._boot = ""
+        store.boot = ""
         self.begin(store, "b/key", len(DATA)).write(DATA[:1000])
         self.die(store)
         store = self.open()
-        store._boot = ""
+        store.boot = ""
         self.assertIsNone(self.wait(store.partial("b/key")))
 
     def test_killed_while_going_on(self) -> None:
@@ -229,10 +229,10 @@ class BootTests(StoreCase):
             patcher = self.patch(place, name, dies)
             self.failureResultOf(ensureDeferred(store.create("b/key", DATED, len(DATA), None, partial)), Killed)
             patcher.restore()
-            boot = store._boot
+            boot = store.boot
             self.die(store)
             store = self.open()
-            store._boot = boot
+            store.boot = boot
             partial = self.wait(store.partial("b/key"))
             self.assertLessEqual(0 if partial is None else partial.size, 600, step)
             self.die(store)
@@ -246,6 +246,11 @@ class BootTests(StoreCase):
         self.wait(store.checkpoint())
         row = store.index.partial("b/key")
         assert row is not None
+        self.assertEqual(row.durable, 0, "a fill that may soon be over is not held up")
+        self.clock.advance(31)
+        self.wait(store.checkpoint())
+        row = store.index.partial("b/key")
+        assert row is not None
         self.assertEqual(row.durable, 20 << 20)
 
     def test_noted_at_the_end(self) -> None:
@@ -256,7 +261,7 @@ class BootTests(StoreCase):
         self.wait(store.ended(writer, keep=True))
         self.wait(store.close())
         store = self.open()
-        store._boot = "the machine has started again"
+        store.boot = "the machine has started again"
         partial = self.wait(store.partial("b/key"))
         assert partial is not None
         self.assertEqual(partial.size, len(DATA))

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -26,24 +26,18 @@ from vault.store.body import GrowingBody, OpenFile, StoredBody
 from vault.store.disk import Disk
 from vault.store.index import Index, PartialRow, Row
 from vault.store.layout import Layout
+from vault.store.partials import Partial, begin, remove, sync
 from vault.store.placing import place, sha256_of
 from vault.store.recovery import adopt
 from vault.store.space import Options, Space
 from vault.store.writer import FillWriter
 
 UNSYNCED = 16 * 1024 * 1024
-"""Bytes of a running fill that a crash of the machine may cost, and those of the seconds between two checkpoints."""
+YOUNG = 30.0
+"""What a crash of the machine may cost a running fill: its first seconds, and this many bytes after a checkpoint.
 
-
-@dataclass(frozen=True, slots=True)
-class Partial:
-    """What an earlier fill left: its head, the length it was to have, and the ``size`` bytes that can be relied on."""
-
-    head: Head
-    length: int | None
-    size: int
-    name: str
-    durable: int
+Syncing holds up the writes to the same file, so fills that are soon over are not synced before their end.
+"""
 
 
 class Store:
@@ -59,7 +53,7 @@ class Store:
         self._clock = clock
         self.now = now
         self._index: Index | None = None
-        self._boot = _boot_id()
+        self.boot = _boot_id()
         self._used: dict[str, float] = {}
         self.reading: WeakValueDictionary[str, OpenFile] = WeakValueDictionary()
         self.beginning: set[str] = set()
@@ -126,21 +120,10 @@ class Store:
     async def checkpoint(self) -> None:
         """Bring what running fills have written to the medium, where it has become much, and note it."""
         for key, writer in list(self.filling.items()):
-            if writer.storing:
+            if writer.storing and self._clock.seconds() - writer.begun_at > YOUNG:
                 row = self.index.partial(key)
                 if row is not None and writer.written - row.durable > UNSYNCED:
-                    await self._disk.run(self._sync_partial, writer, row, writer.written)
-
-    def _sync_partial(self, writer: FillWriter, row: PartialRow, written: int) -> None:
-        try:
-            assert writer.body.file is not None
-            os.fdatasync(writer.body.file.descriptor)
-            if self.filling.get(writer.key) is writer and not writer.body.complete:
-                self.index.put_partial(
-                    PartialRow(row.key, row.name, row.head, row.length, written, self._boot, self.now())
-                )
-        except (OSError, sqlite3.Error) as error:
-            self.report("a fill could not be synced", error)
+                    await self._disk.run(sync, self, writer, row, writer.written)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -240,11 +223,11 @@ class Store:
         if row is None or key in self.filling:
             return None
         size = self.layout.partial_size(row.name) or 0
-        if not self._boot or row.boot != self._boot:
+        if not self.boot or row.boot != self.boot:
             size = min(size, row.durable)  # what was not synced may be anything after a crash of the machine
         if size <= 0 or (row.length is not None and size > row.length):
             return None
-        durable = size if row.boot != self._boot else row.durable
+        durable = size if row.boot != self.boot else row.durable
         return Partial(row.head, row.length, size, row.name, durable)
 
     async def create(
@@ -263,10 +246,10 @@ class Store:
             )
             return self.pass_through(key, head, length, digest)
         durable = 0 if resume is None else resume.durable
-        row = PartialRow(key, name, head, length, durable, self._boot, self.now())
+        row = PartialRow(key, name, head, length, durable, self.boot, self.now())
         self.beginning.add(key)
         try:
-            file, start = await self._disk.run(self._begin, row, start)
+            file, start = await self._disk.run(begin, self, row, start)
         except (OSError, sqlite3.Error) as error:
             self.report(f"{key} is passed through, not stored", error)
             return self.pass_through(key, head, length, digest)
@@ -277,9 +260,14 @@ class Store:
         def commit(writer: FillWriter) -> None:
             place(self, writer, name)
             self._trouble = None
-            self.space.make_room(0)
+            try:
+                self.space.count_partials()
+                self.space.make_room(0)
+            except (OSError, sqlite3.Error) as error:
+                self.report("no room could be made", error)
 
         writer = FillWriter(key, body, self._disk, digest, start, commit, self.space.make_room, self.report)
+        writer.begun_at = self._clock.seconds()
         self.filling[key] = writer
         return writer
 
@@ -289,34 +277,7 @@ class Store:
         """A writer whose body is only handed on; its first byte is the one at ``floor``."""
         return FillWriter(key, GrowingBody(head, length, None, self._disk, self._clock, floor), self._disk, digest)
 
-    def _begin(self, row: PartialRow, start: int) -> tuple[OpenFile, int]:
-        """On a disk thread: make room, note the fill, open its file; the bytes in it that can be gone on with."""
-        try:
-            return self._open_partial(row, start)
-        except FileNotFoundError:
-            if self.layout.intact():
-                raise
-            self._reopen()
-            return self._open_partial(row, 0)
-
-    def _open_partial(self, row: PartialRow, start: int) -> tuple[OpenFile, int]:
-        if row.length is not None:
-            promised = sum(
-                max(0, writer.body.length - writer.written)
-                for writer in list(self.filling.values())
-                if writer.storing and writer.body.length is not None
-            )
-            if not self.space.make_room(row.length - start + promised):
-                raise OSError(errno.ENOSPC, f"no room for {row.length} bytes")
-        file = OpenFile(self.layout.open_partial(row.name, fresh=start == 0))
-        if os.fstat(file.descriptor).st_size < start:
-            start, row = 0, replace(row, durable=0)  # it has gone since it was looked at
-        # Cut before it is noted: once the row has this boot's name, the size of the file is believed.
-        os.ftruncate(file.descriptor, start)
-        self.index.put_partial(row)
-        return file, start
-
-    def _reopen(self) -> None:
+    def reopen(self) -> None:
         """The cache directory was removed under a running vault: begin an empty one."""
         with self._opening:
             if self.layout.intact():
@@ -341,7 +302,7 @@ class Store:
             await writer.flushed()
             row = self.index.partial(key) if keep else None
             if row is not None:
-                await self._disk.run(self._sync_partial, writer, row, writer.written)
+                await self._disk.run(sync, self, writer, row, writer.written)
         finally:
             del self.filling[key]
         if not keep:
@@ -349,17 +310,7 @@ class Store:
 
     async def discard(self, key: str) -> None:
         """Remove what an earlier fill left."""
-
-        def discard() -> None:
-            try:
-                row = self.index.partial(key)
-                if row is not None and key not in self.filling:
-                    self.layout.remove_partial(row.name)
-                    self.index.remove_partial(key)
-            except (OSError, sqlite3.Error) as error:
-                self.report("a partial file could not be removed", error)
-
-        await self._disk.run(discard)
+        await self._disk.run(remove, self, key)
 
     # -- health -----------------------------------------------------------------------------------------------------
 
@@ -376,7 +327,7 @@ class Store:
         before, self._trouble = self._trouble, None
         try:
             if not self.layout.intact():
-                self._reopen()
+                self.reopen()
             self.flush_used()
             self.space.count_partials()
             self.space.make_room(0)

@@ -99,7 +99,7 @@ class FillWriter:
         self.written = start  # bytes in the file
         self.received = body.floor or start
         self.hashes = Hashes(expected)
-        self._start = start
+        self.begun_at = 0.0
         self._disk = disk
         self._commit = commit
         self._make_room = make_room

@@ -1,0 +1,84 @@
+"""Partial files: where a fill writes until its body is whole, and what later fills go on with.
+
+Everything here that is a function runs on disk threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from vault.artifact import Head
+from vault.store.body import OpenFile
+from vault.store.index import PartialRow
+from vault.store.writer import FillWriter
+
+if TYPE_CHECKING:
+    from vault.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What an earlier fill left: its head, the length it was to have, and the ``size`` bytes that can be relied on."""
+
+    head: Head
+    length: int | None
+    size: int
+    name: str
+    durable: int
+
+
+def begin(store: Store, row: PartialRow, start: int) -> tuple[OpenFile, int]:
+    """On a disk thread: make room, note the fill, open its file; the bytes in it that can be gone on with."""
+    try:
+        return _open(store, row, start)
+    except FileNotFoundError:
+        if store.layout.intact():
+            raise
+        store.reopen()
+        return _open(store, row, 0)
+
+
+def _open(store: Store, row: PartialRow, start: int) -> tuple[OpenFile, int]:
+    if row.length is not None:
+        promised = sum(
+            max(0, writer.body.length - writer.written)
+            for writer in list(store.filling.values())
+            if writer.storing and writer.body.length is not None
+        )
+        if not store.space.make_room(row.length - start + promised):
+            raise OSError(errno.ENOSPC, f"no room for {row.length} bytes")
+    file = OpenFile(store.layout.open_partial(row.name, fresh=start == 0))
+    if os.fstat(file.descriptor).st_size < start:
+        start, row = 0, replace(row, durable=0)  # it has gone since it was looked at
+    # Cut before it is noted: once the row has this boot's name, the size of the file is believed.
+    os.ftruncate(file.descriptor, start)
+    store.index.put_partial(row)
+    return file, start
+
+
+def sync(store: Store, writer: FillWriter, row: PartialRow, written: int) -> None:
+    """Bring what a fill has written to the medium, and note that."""
+    try:
+        assert writer.body.file is not None
+        os.fdatasync(writer.body.file.descriptor)
+        if store.filling.get(writer.key) is writer and not writer.body.complete:
+            store.index.put_partial(
+                PartialRow(row.key, row.name, row.head, row.length, written, store.boot, store.now())
+            )
+    except (OSError, sqlite3.Error) as error:
+        store.report("a fill could not be synced", error)
+
+
+def remove(store: Store, key: str) -> None:
+    """Remove what an earlier fill left, unless a fill is using it."""
+    try:
+        row = store.index.partial(key)
+        if row is not None and key not in store.filling:
+            store.layout.remove_partial(row.name)
+            store.index.remove_partial(key)
+    except (OSError, sqlite3.Error) as error:
+        store.report("a partial file could not be removed", error)
