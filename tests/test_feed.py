@@ -395,7 +395,9 @@ class FunctionTests(SynchronousTestCase):
         """Validators contradict where both have one of a kind and these differ."""
 
         def head(etag: str | None = None, modified: str | None = None) -> Head:
-            return Head(200, tuple(pair for pair in (("ETag", etag), ("Last-Modified", modified)) if pair[1]))  # type: ignore[arg-type]
+            return Head(
+                200, tuple(pair for pair in (("ETag", etag), ("Last-Modified", modified), ("Date", DATE)) if pair[1])
+            )  # type: ignore[arg-type]
 
         table = [
             (head('"1"'), head('"1"'), False, False),

@@ -7,7 +7,6 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet import error as net
-from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
@@ -621,7 +620,6 @@ class ErrorTests(SynchronousTestCase):
             (TunnelRefused("the proxy"), errors.ConnectionRefused, 503, "connection_refused"),
             (never(tls), errors.TLSFailed, 502, "tls_certificate_error"),
             (tls, errors.TLSFailed, 502, "tls_certificate_error"),
-            (never(CancelledError()), errors.Unavailable, 503, "destination_unavailable"),
             (never(net.ConnectionLost()), errors.Unavailable, 503, "destination_unavailable"),
             (never(net.ConnectionDone()), errors.Unavailable, 503, "destination_unavailable"),
             (never(net.ConnectionAborted()), errors.Unavailable, 503, "destination_unavailable"),

@@ -84,14 +84,13 @@ class Delivery:
         limit: Allowance | None = None,
     ) -> None:  # fmt: skip
         self.done: Deferred[None] = Deferred()
-        self.offset = min((part[0] for part in parts if isinstance(part, tuple)), default=0)
         self._request = request
         self._body = body
         self._parts = list(parts)
         self._reactor = reactor
         self._stall_timeout = stall_timeout
         self._limit = limit
-        self._at = 0
+        self._at = min((part[0] for part in parts if isinstance(part, tuple)), default=0)
         self._stop: int | None = None
         self._paused = False
         self._waiting: Deferred[Any] | None = None
@@ -119,6 +118,13 @@ class Delivery:
             self._next_part()
             self.pump()
         return self.done
+
+    @property
+    def offset(self) -> int:
+        """The lowest byte still needed that is not in the file: what is there needs nobody to keep it."""
+        on_disk = self._body.on_disk
+        later = (part for part in self._parts if isinstance(part, tuple))
+        return min([self._at, *(start for start, stop in later if stop is None or stop > on_disk)])
 
     # -- the parts --------------------------------------------------------------------------------------------------
 
@@ -209,7 +215,6 @@ class Delivery:
         self._progress = self._reactor.seconds()
         self._credit -= count
         self._at += count
-        self.offset = min([self._at, *(part[0] for part in self._parts if isinstance(part, tuple))])
 
     def _allowed(self, wanted: int) -> int:
         """How many of ``wanted`` bytes the client may be sent now; where none, the pump is called again later."""

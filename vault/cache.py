@@ -5,6 +5,7 @@ The table ``{key: Transfer}`` is the lock: whoever asks for what is being fetche
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from vault.answer import Answer
 from vault.artifact import Artifact, Digest, Headers
 from vault.errors import Missing, Offline, UpstreamError, VaultError
 from vault.feed import Feed, content_range, contradicts
@@ -66,8 +68,12 @@ class Memory:
         """Remember for ``seconds``."""
         self._notes.pop(key, None)
         if seconds > 0:
-            self._notes[key] = (self._now() + seconds, what)
-        if len(self._notes) > self._limit:
+            # A copy: an error that was raised holds, by its traceback, the whole request.
+            self._notes[key] = (self._now() + seconds, copy.copy(what))
+        while self._notes:
+            oldest = next(iter(self._notes.values()))
+            if len(self._notes) <= self._limit and oldest[0] > self._now():
+                return
             self._notes.popitem(last=False)
 
     def forget(self, key: str) -> None:
@@ -89,6 +95,15 @@ class Memory:
 def contradicted(stored: StoredBody, digest: Digest | None) -> bool:
     """True if a stored body is not the one that a digest names."""
     return digest is not None and digest.algorithm == "sha256" and stored.sha256 != digest.value
+
+
+class _Nobody:
+    """A reader that reads nothing: attached and detached, it tells a body that nobody will."""
+
+    offset = 0
+
+
+_NOBODY = _Nobody()
 
 
 class Cache:
@@ -137,6 +152,11 @@ class Cache:
         if self.transfers.get(transfer.artifact.key) is transfer:
             del self.transfers[transfer.artifact.key]
 
+    @property
+    def busy(self) -> bool:
+        """True while bodies that are not stored are passed through."""
+        return bool(self._private)
+
     async def stop(self) -> None:
         """End every transfer; what has come stays on disk to be gone on with."""
         transfers = {*self.transfers.values(), *self._private}
@@ -173,7 +193,7 @@ class Cache:
 
     def _running(self, artifact: Artifact) -> Found | None:
         transfer = self.transfers.get(artifact.key)
-        if transfer is None or transfer.body is None or not transfer.joinable:
+        if transfer is None or transfer.body is None or not transfer.joinable or self._foreign(artifact):
             return None
         body = transfer.body
         whole = body.complete or body.size == body.length
@@ -181,6 +201,11 @@ class Cache:
             body, How.HIT if whole else How.JOINED, fwd=None if whole else "uri-miss", collapsed=not whole,
             stored=not whole, ttl=lifetime(body.head, artifact),
         )  # fmt: skip
+
+    def _foreign(self, artifact: Artifact) -> bool:
+        """True while the key is being fetched from elsewhere: from where a configuration since replaced said."""
+        transfer = self.transfers.get(artifact.key)
+        return transfer is not None and transfer.artifact.urls != artifact.urls
 
     async def _stored(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> Found:
         now = self._now()
@@ -198,10 +223,12 @@ class Cache:
         if late <= self._options.stale_while_revalidate and not again:
             if transfer is None:
                 transfer = self._begin(artifact, stored)
-                transfer.head().addErrback(self._note_failure, artifact)
+                transfer.head().addCallbacks(
+                    self._refreshed, self._note_failure, callbackArgs=(artifact,), errbackArgs=(artifact,)
+                )
                 self._run(transfer)
             return Found(stored, How.STALE, detail="refreshing")
-        if transfer is not None and transfer.body is not None:
+        if transfer is not None and (transfer.body is not None or self._foreign(artifact)):
             # The disk failed while a new copy came: its beginning is gone, and the old one is whole.
             return Found(stored, How.STALE, detail="refreshing")
         waiting = (transfer or self._begin(artifact, stored)).head()
@@ -217,6 +244,14 @@ class Cache:
             return Found(stored, How.STALE, detail=error.proxy_error)
         return await self._told(artifact, outcome, "stale")
 
+    def _refreshed(self, outcome: Outcome, artifact: Artifact) -> None:
+        """A refresh behind a stale copy has its answer; one that may not be stored is of no use to anybody."""
+        if outcome.state is State.REFUSED:
+            self._resting.note(artifact.key, REST)
+            if outcome.body is not None:
+                outcome.body.attach(_NOBODY)
+                outcome.body.detach(_NOBODY)
+
     def _note_failure(self, failure: object, artifact: Artifact) -> None:
         error = getattr(failure, "value", None)
         if isinstance(error, VaultError):
@@ -229,13 +264,14 @@ class Cache:
         key = artifact.key
         missing = self._missing.get(key)
         if missing is not None and missing[1] is not None:
-            left, error = missing[0], missing[1]
-            error.retry_after = None if error.retry_after is None else left
-            raise error.with_traceback(None)  # raised often: its traceback would grow each time
+            error = copy.copy(missing[1])
+            error.retry_after = None if error.retry_after is None else missing[0]
+            raise error
         if self._options.offline:
             raise Offline("this backend is offline and has no copy of it")
         transfer = self.transfers.get(key)
-        if self._passed.get(key) is not None or (transfer is not None and transfer.body is not None):
+        begun = transfer is not None and (transfer.body is not None or self._foreign(artifact))
+        if begun or self._passed.get(key) is not None:
             # It may not be stored; or it is being passed through since the disk failed, and its beginning is gone.
             return await self._pass(artifact)
         waiting = (transfer or self._begin(artifact)).head()
@@ -317,22 +353,37 @@ class Cache:
         None where the upstream does not give them at once, or not certainly of the same representation.
         """
         validator = resume_validator(known.head)
-        if validator is None or known.length is None:
+        paced = self._sources.upstream.paced
+        if validator is None or known.length is None or not paced.tokens:
             return None
-        headers: Headers = (("Range", f"bytes={start}-{stop - 1}"), ("If-Range", validator))
+        await paced.acquire()
         try:
-            answer = await self._sources.ask(artifact, headers, accept=(206,), patient=False, spare=True)
-        except UpstreamError as error:
-            self.log.info("{key}: no range from upstream: {error}", key=artifact.key, error=str(error))
-            return None
-        found = content_range(answer.head)
-        elsewhere = answer.asked != artifact.urls[0]
-        if found != (start, stop, known.length) or contradicts(known.head, answer.head, elsewhere):
-            answer.abort()
+            answer = await self._range_answer(artifact, known, validator, start, stop)
+        except BaseException:
+            paced.release()
+            raise
+        if answer is None:
+            paced.release()
             return None
         writer = self._store.pass_through(artifact.key, known.head, known.length, floor=start)
         feed = Feed(artifact, self._sources, writer, answer, stop, self._clock, self._bandwidth)
         writer.body.deserted = feed.leave
         running: Deferred[None] = ensureDeferred(feed.run())
         running.addCallbacks(lambda done: None, lambda failure: writer.fail(failure.value))
+        running.addBoth(lambda ended: paced.release())
         return writer.body
+
+    async def _range_answer(
+        self, artifact: Artifact, known: GrowingBody | StoredBody, validator: str, start: int, stop: int
+    ) -> Answer | None:
+        headers: Headers = (("Range", f"bytes={start}-{stop - 1}"), ("If-Range", validator))
+        try:
+            answer = await self._sources.ask(artifact, headers, accept=(206,), patient=False, spare=True)
+        except UpstreamError as error:
+            self.log.info("{key}: no range from upstream: {error}", key=artifact.key, error=str(error))
+            return None
+        elsewhere = answer.asked != artifact.urls[0]
+        if content_range(answer.head) != (start, stop, known.length) or contradicts(known.head, answer.head, elsewhere):
+            answer.abort()
+            return None
+        return answer

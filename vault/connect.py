@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import ipaddress
 import re
+import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -39,14 +41,22 @@ RECEIVE_SIZE = 128 * 1024
 """Bytes taken from a socket at a time: four times Twisted's default, because each time costs a pass through Python."""
 
 MAX_TUNNEL_HEAD = 16 * 1024
+MAX_HEAD = 64 * 1024
 
 
 def kind_of(address: str) -> str | None:
     """``"loopback"``, ``"link-local"`` or ``"unusable"`` for an address of that kind; None for any other."""
+    host = address.partition("%")[0].rstrip(".")
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        found = ipaddress.ip_address(host)
     except ValueError:
-        return None
+        # The other spellings of an IPv4 address that resolvers take: 127.1, 2130706433, 0x7f.1
+        if re.fullmatch(r"[0-9a-fA-FxX.]+", host) is None:
+            return None
+        try:
+            found = ipaddress.ip_address(socket.inet_aton(host))
+        except OSError:
+            return None
     mapped = getattr(found, "ipv4_mapped", None)
     found = mapped if mapped is not None else found
     if found.is_loopback:
@@ -235,8 +245,8 @@ class Endpoints:
         self._policy = tls_policy(ca_file)
         self._lives_on = {kind for host in hosts if (kind := kind_of(host)) is not None}
         self._refused: set[str] = set()
-        # What parsed each response: a Response itself tells neither its framing nor its Connection field.
-        self.parsers: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        # A Response itself tells neither its framing nor its Connection field.
+        self.framings: WeakKeyDictionary[Any, Framing] = WeakKeyDictionary()
 
     @property
     def proxy_credentials(self) -> str | None:
@@ -286,9 +296,10 @@ class Endpoints:
             assert request is not None
             asked: Deferred[Any] = request(parameters)
             parser = getattr(protocol, "_parser", None)
+            bound_head(parser, transport)
 
             def remember(response: Any) -> Any:
-                self.parsers[response] = parser
+                self.framings[response] = Framing.of(parser)
                 return response
 
             return asked.addCallback(remember)
@@ -301,6 +312,42 @@ class Endpoints:
             kind = kind_of(getattr(transport.getPeer(), "host", ""))
             if kind is not None:
                 self._lives_on.add(kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """What Twisted's parser knows of a response and does not tell: its Connection field, and how its body ends."""
+
+    options: tuple[bytes, ...] = ()
+    by_closing: bool = False
+
+    @classmethod
+    def of(cls, parser: Any) -> Framing:
+        """Read it off the parser, while it still has the response."""
+        fields = getattr(parser, "connHeaders", None)
+        decoder = getattr(parser, "bodyDecoder", None)
+        return cls(
+            () if fields is None else tuple(fields.getRawHeaders(b"Connection", [])),
+            decoder is not None and getattr(decoder, "contentLength", 0) is None,
+        )
+
+
+def bound_head(parser: Any, transport: Any) -> None:
+    """Break the connection when a response's head becomes larger than MAX_HEAD: Twisted limits single lines only."""
+    receive = getattr(parser, "lineReceived", None)
+    if receive is None:
+        return
+    taken = 0
+
+    def counted(line: bytes) -> None:
+        nonlocal taken
+        taken += len(line) + 2
+        if taken > MAX_HEAD:
+            transport.abortConnection()
+        else:
+            receive(line)
+
+    parser.lineReceived = counted
 
 
 def tls_policy(ca_file: Path | None) -> IPolicyForHTTPS:

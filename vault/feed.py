@@ -17,7 +17,7 @@ from zope.interface import implementer
 from vault.answer import Answer
 from vault.artifact import Artifact, Head, Headers
 from vault.errors import BrokenAnswer, Missing, Truncated, UpstreamError
-from vault.freshness import resume_validator, same_representation, same_tag
+from vault.freshness import resume_validator, same_representation, same_tag, strong_date, strong_tag
 from vault.rate import Rate
 from vault.sources import Sources
 from vault.store.writer import FillWriter
@@ -40,13 +40,22 @@ def content_range(head: Head) -> tuple[int, int, int | None] | None:
     return int(first), int(last) + 1, None if total == "*" else int(total)
 
 
+def same_elsewhere(known: Head, answer: Head) -> bool:
+    """True if another mirror's answer is shown to be of the same file: by a strong date, or else by a strong tag."""
+    tag, date = strong_tag(known), strong_date(known)
+    if date is not None:
+        return date == strong_date(answer)
+    return tag is not None and tag == strong_tag(answer)
+
+
 def contradicts(known: Head, answer: Head, elsewhere: bool) -> bool:
     """True if an answer's validators show that it is of another representation than ``known``.
 
-    Mirrors of one file give it tags of their own but the same date: ``elsewhere``, equal dates outweigh unequal tags.
+    Mirrors of one file give it tags of their own but the same date: ``elsewhere``, equal strong dates outweigh unequal
+    tags; without either, nothing shows that it is the same.  The caller compares the lengths.
     """
-    if elsewhere and known.last_modified is not None:
-        return known.last_modified != answer.last_modified
+    if elsewhere:
+        return not same_elsewhere(known, answer)
     if known.etag is not None and answer.etag is not None:
         return not same_tag(known.etag, answer.etag)
     dates = known.last_modified, answer.last_modified
@@ -234,8 +243,11 @@ class Feed:
         headers: Headers = (("Range", f"bytes={offset}-{last}"),)
         elsewhere = url != self._origin
         validator = resume_validator(self._head)
-        if elsewhere and self._head.last_modified is not None:
-            validator = self._head.last_modified
+        if elsewhere:
+            dated = strong_date(self._head) is not None
+            validator = self._head.last_modified if dated else strong_tag(self._head)
+            if self.artifact.digest is None and (validator is None or self.writer.body.length is None):
+                raise BrokenAnswer(f"nothing could show that {plain(url)} is the same file")
         if validator is not None:
             headers += (("If-Range", validator),)
         try:
@@ -248,13 +260,14 @@ class Feed:
         if answer.status == 206 and not contradicts(self._head, answer.head, elsewhere):
             found = content_range(answer.head)
             length = self.writer.body.length
-            if found is not None and found[0] == offset and (length is None or found[2] in (None, length)):
+            same_length = found is not None and (found[2] == length or (not elsewhere and None in (length, found[2])))
+            if found is not None and found[0] == offset and same_length:
                 self._end = found[2] if self._end is None else self._end
                 return answer
         elif (
             answer.status in (200, 203)
             and self._same(answer.head, elsewhere)
-            and (answer.length is None or self.writer.body.length in (None, answer.length))
+            and (answer.length == self.writer.body.length or (not elsewhere and None in (answer.length, self._end)))
         ):
             # It does not know ranges: what is there already is read once more and dropped.
             self._skip = offset
@@ -269,6 +282,6 @@ class Feed:
     def _same(self, found: Head, elsewhere: bool) -> bool:
         if self.artifact.digest is not None:
             return True
-        if elsewhere and self._head.last_modified is not None:
-            return self._head.last_modified == found.last_modified
+        if elsewhere:
+            return same_elsewhere(self._head, found)
         return same_representation(self._head, found)

@@ -246,11 +246,15 @@ def same_representation(old: Head, new: Head) -> bool:
     return modified is not None and modified == parse_date(new.last_modified)
 
 
+LONGEST_WAIT = 3600.0
+"""Seconds for which an upstream's Retry-After is obeyed at most: it may be a mistake."""
+
+
 def retry_after(head: Head, now: float) -> float | None:
     """How many seconds to wait by ``Retry-After`` (RFC 9110 section 10.2.3), date or number; None if unknown."""
     value = head.get("Retry-After")
     seconds = _delta(value)
     if seconds is not None:
-        return float(seconds)
+        return float(min(seconds, LONGEST_WAIT))
     date = parse_date(value)
-    return None if date is None else max(0.0, date - now)
+    return None if date is None else min(max(0.0, date - now), LONGEST_WAIT)

@@ -40,7 +40,10 @@ class IBackend(Interface):
 class Reader(Protocol):
     """Somebody who reads a body; ``offset`` is the lowest byte still needed."""
 
-    offset: int
+    @property
+    def offset(self) -> int:
+        """A byte offset in the body."""
+        ...
 
 
 class IBody(Interface):

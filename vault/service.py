@@ -62,8 +62,10 @@ class VaultService(Service):
         self._store = Store(config.cache_dir, config.cache, self._disk, reactor, time.time)
         self._transfers: dict[str, Transfer] = {}
         self._parts: dict[str, tuple[BackendConfig, Cache, Upstream]] = {}
+        self._retired: list[Cache] = []
         self._listeners: list[Listener] = []
         self._care: LoopingCall | None = None
+        self._cared: Deferred[LoopingCall] | None = None
         self._site: VaultSite | None = None
 
     def setServiceParent(self, parent: Any) -> None:
@@ -83,6 +85,8 @@ class VaultService(Service):
             self._site = self._make_site()
             self._listeners = listen(self._config, self._site, self._reactor)
         except (StoreError, ListenFailed) as error:
+            if isinstance(error, ListenFailed):
+                ensureDeferred(self._store.close())  # at once: there are no fills to wait for
             (sys.__stderr__ or sys.stderr).write(f"{error}\n")
             raise SystemExit(1) from None
         self._disk.start()
@@ -90,7 +94,7 @@ class VaultService(Service):
             self.log.info("listening on {address}", address=listener.address)
         self._care = LoopingCall(self._look_after)
         self._care.clock = self._reactor
-        self._care.start(CHECKPOINT, now=False)
+        self._cared = self._care.start(CHECKPOINT, now=False)
         if self._store.rebuilding:
             ensureDeferred(rebuild(self._store, self._disk)).addErrback(
                 lambda failure: self.log.failure("rebuilding the index failed", failure)
@@ -122,7 +126,9 @@ class VaultService(Service):
             )
         gone = [known for name, known in self._parts.items() if parts.get(name) is not known]
         self._parts = parts
-        for _, _, upstream in gone:
+        self._retired = [cache for cache in self._retired if cache.busy]
+        for _, cache, upstream in gone:
+            self._retired.append(cache)
             ensureDeferred(upstream.close())
         resources = [
             ArtifactResource(backend.backend, cache, self._reactor, time.time, instance=self._instance)
@@ -144,6 +150,8 @@ class VaultService(Service):
     def _stop_reactor(self) -> None:
         if self.running:
             self._reactor.stop()
+        elif self._site is not None:
+            self._site.abort_all()  # asked a second time: whoever asks does not want to wait
 
     async def _look_after(self) -> None:
         try:
@@ -192,6 +200,8 @@ class VaultService(Service):
         self.log.info("stopping")
         if self._care is not None and self._care.running:
             self._care.stop()
+            assert self._cared is not None
+            await self._cared  # what it is just doing uses the index
         await DeferredList([listener.close() for listener in self._listeners], consumeErrors=True)
         if self._site is not None:
             drained = self._site.drain()
@@ -201,7 +211,7 @@ class VaultService(Service):
                 except DeferredTimeout:
                     self.log.warn("transfers did not end in time; they are cut off")
             self._site.abort_all()
-        for _, cache, _ in self._parts.values():
+        for cache in [*self._retired, *(cache for _, cache, _ in self._parts.values())]:
             await cache.stop()
         await self._store.close()
         for _, _, upstream in self._parts.values():

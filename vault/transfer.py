@@ -29,7 +29,7 @@ from vault.answer import Answer
 from vault.artifact import Artifact, Head, Headers
 from vault.errors import BrokenAnswer, DigestMismatch, Truncated, Unavailable, VaultError
 from vault.feed import Changed, Feed, content_range, contradicts
-from vault.freshness import freshen, matches, resume_validator, storable, validators
+from vault.freshness import fresh, freshen, matches, resume_validator, storable, validators
 from vault.rate import Rate
 from vault.sources import Sources
 from vault.store.body import GrowingBody, StoredBody
@@ -205,20 +205,39 @@ class Transfer:
             length = found[2] if found is not None else None
             # The upstream confirmed with If-Range that this is what it has now.
             head = replace(partial.head, requested_at=head.requested_at, received_at=head.received_at)
-        if self._keepable(answer) and not self._private:
+        if answer.status == 206:
+            assert partial is not None
             writer = await self._store.create(self.artifact.key, head, length, self.artifact.digest, partial)
-            if answer.status == 206 and writer.received == 0:
+            if writer.received == 0:
                 answer.abort()  # what came before is gone, or cannot be had from a failing disk
                 await self._store.ended(writer, keep=False)
                 answer = await self._sources.ask(self.artifact)
-                head, length = answer.head, answer.length
-                writer = await self._store.create(self.artifact.key, head, length, self.artifact.digest)
-        else:
-            writer = self._store.pass_through(self.artifact.key, head, length, self.artifact.digest)
-        try:
+                await self._begin(answer, leave)
+                return
             await self._stream(answer, writer, length, leave)
-        finally:
+            return
+        await self._begin(answer, leave)
+
+    async def _begin(self, answer: Answer, leave: Callable[[Transfer], None]) -> None:
+        """A whole body comes: into the store, or past it."""
+        if self._keepable(answer) and not self._private:
+            writer = await self._store.create(self.artifact.key, answer.head, answer.length, self.artifact.digest)
+            if writer.storing:
+                await self._stream(answer, writer, answer.length, leave)
+                return
+        # It goes at the pace of the client, of which slow ones must not take every connection.
+        upstream = self._sources.upstream
+        waits = not upstream.paced.tokens
+        if waits:
             answer.abort()
+        await upstream.enter_paced()
+        try:
+            if waits:
+                answer = await self._sources.ask(self.artifact)
+            writer = self._store.pass_through(self.artifact.key, answer.head, answer.length, self.artifact.digest)
+            await self._stream(answer, writer, answer.length, leave)
+        finally:
+            upstream.paced.release()
 
     def _keepable(self, answer: Answer) -> bool:
         if answer.status == 206:
@@ -266,6 +285,7 @@ class Transfer:
             writer.fail(error)
             raise
         finally:
+            answer.abort()
             await self._store.ended(writer, keep)
 
     def _unread(self, writer: FillWriter) -> None:
@@ -294,7 +314,11 @@ class Transfer:
         if partial is None or headers is None:
             return await self._sources.ask(self.artifact), None
         if partial.size == partial.length:
-            return None, partial
+            # Nobody need be asked for what never changes, or has just come.
+            if self._now_fresh(partial):
+                return None, partial
+            await self._store.discard(self.artifact.key)
+            return await self._sources.ask(self.artifact), None
         answer = await self._sources.ask(self.artifact, headers, accept=(200, 203, 206, 416))
         if answer.status in (200, 203):
             return answer, None
@@ -306,6 +330,7 @@ class Transfer:
             and found[0] == partial.size
             and (partial.length is None or found[2] in (None, partial.length))
             and not contradicts(partial.head, answer.head, elsewhere)
+            and not (elsewhere and partial.length is None)
         ):
             return answer, partial
         answer.discard()
@@ -313,6 +338,9 @@ class Transfer:
             return None, partial
         await self._store.discard(self.artifact.key)
         return await self._sources.ask(self.artifact), None
+
+    def _now_fresh(self, partial: Partial) -> bool:
+        return fresh(partial.head, self.artifact, self._store.now())
 
     def _resume_headers(self, partial: Partial) -> Headers | None:
         validator = resume_validator(partial.head)

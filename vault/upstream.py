@@ -50,6 +50,7 @@ from vault.options import UpstreamOptions
 from vault.urls import origin_of
 
 MAX_REDIRECTS = 5
+CANCELLED = (CancelledError, net.ConnectingCancelledError)
 REDIRECTS = (301, 302, 303, 307, 308)
 KEEP_ALIVE = 4  # seconds; below the 5 s after which common servers close an idle connection
 LONGEST_GATE = 3600.0
@@ -119,6 +120,8 @@ class Upstream:
         if options.proxy:
             self._proxy_agent = ProxyAgent(self._endpoints.proxy_endpoint(), reactor, self._pool)
         self._hosts: dict[str, _Host] = {}
+        # Bodies that go at a client's pace: slow clients must not take every connection from the fills.
+        self.paced = DeferredSemaphore(max(1, options.max_connections // 2))
 
     async def close(self) -> None:
         """Close idle connections."""
@@ -156,7 +159,8 @@ class Upstream:
             raise ForbiddenTarget("the upstream redirects to something that is not a plain http or https URL")
         if urlsplit(url).scheme == "https" and target.scheme == "http":
             raise ForbiddenTarget(f"{urlsplit(url).hostname} redirects from https to http ({host})")
-        local = host == "localhost" or host.endswith(".localhost")
+        name = host.rstrip(".")
+        local = name == "localhost" or name.endswith(".localhost")
         if origin_of(target.geturl()) not in self._origins and (
             self._endpoints.forbidden(host) or (local and self._endpoints.forbidden("127.0.0.1"))
         ):
@@ -171,7 +175,7 @@ class Upstream:
             host = self._hosts[authority] = _Host(DeferredSemaphore(self.options.max_connections))
         if host.gate > self._now():
             raise Unavailable(f"{authority} asked to be left alone for a while", host.gate - self._now())
-        if spare and not host.slots.tokens:
+        if spare and host.slots.tokens <= self.options.max_connections // 2:
             raise Unavailable(f"all connections to {authority} are in use")
         await self._within(host.slots.acquire(), timeout, f"all connections to {authority} are in use")
         try:
@@ -219,6 +223,8 @@ class Upstream:
             )
             response = await self._within(sending, timeout, f"{host} did not answer within {timeout:g} s")
         except Exception as error:
+            if not isinstance(error, Timeout) and any(isinstance(cause, CANCELLED) for cause in _causes(error)):
+                raise CancelledError from error
             if self._endpoints.refused(host):
                 raise ForbiddenTarget(f"{host} has only addresses that the vault must not contact") from error
             raise explained(error, host) from error
@@ -234,14 +240,19 @@ class Upstream:
         )  # fmt: skip
 
     def _connection_options(self, raw: Any) -> list[bytes]:
-        fields = getattr(self._endpoints.parsers.get(raw), "connHeaders", None)
-        return [] if fields is None else list(fields.getRawHeaders(b"Connection", []))
+        framing = self._endpoints.framings.get(raw)
+        return [] if framing is None else list(framing.options)
 
     def _ends_by_closing(self, raw: Any) -> bool:
         if tuple(raw.version)[1:] == (1, 0):
             return True
-        decoder = getattr(self._endpoints.parsers.get(raw), "bodyDecoder", None)
-        return decoder is not None and getattr(decoder, "contentLength", 0) is None
+        framing = self._endpoints.framings.get(raw)
+        return framing is not None and framing.by_closing
+
+    async def enter_paced(self) -> None:
+        """Wait for leave to pass a body through at a client's pace; ``paced.release`` gives it back."""
+        seconds = self.options.first_byte_timeout
+        await self._within(self.paced.acquire(), seconds, "too many bodies that cannot be kept are on their way")
 
     async def _within(self, waited: Deferred[Any], seconds: float, message: str) -> Any:
         timed_out = False
@@ -287,8 +298,6 @@ def explained(error: BaseException, host: str) -> UpstreamError:
             return ConnectionRefused(str(cause))
         if isinstance(cause, SSL.Error) or type(cause).__name__ in ("VerificationError", "CertificateError"):
             return TLSFailed(f"the certificate or TLS handshake of {host} is not acceptable: {_reason(cause)}")
-        if isinstance(cause, CancelledError):
-            return Unavailable(f"the request to {host} was given up")
         if isinstance(cause, net.ConnectionLost | net.ConnectionDone | net.ConnectionAborted):
             if isinstance(error, ResponseFailed) and not isinstance(error, ResponseNeverReceived):
                 return CutAnswer(f"{host} ended its answer within the head, or sent too large a head")

@@ -161,7 +161,10 @@ class GrowingBody:
     def spill(self, *pieces: bytes) -> None:
         """Append bytes that the file does not take."""
         for piece in pieces:
-            self._window.append(piece)
+            if self._window and len(piece) < 4096 and len(self._window[-1]) < 4096:
+                self._window[-1] += piece  # tiny pieces each cost far more than their bytes
+            else:
+                self._window.append(piece)
             self.size += len(piece)
         self._wake(at_once=True)
 

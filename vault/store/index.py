@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +43,6 @@ CREATE TRIGGER IF NOT EXISTS count_out AFTER DELETE ON entries BEGIN
     UPDATE totals SET entries = entries - 1, bytes = bytes - CASE WHEN EXISTS
         (SELECT 1 FROM entries WHERE sha256 = OLD.sha256) THEN 0 ELSE OLD.length END;
 END;
-CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
 _REPLACE = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -160,11 +158,11 @@ class Index:
         with self._lock:
             self._writer.execute("UPDATE entries SET inode = ?, mtime_ns = ? WHERE key = ?", values)
 
-    def remove(self, keys: Iterable[str]) -> None:
-        """Forget entries."""
-        with self._lock, self._writer as transaction:
-            transaction.execute("BEGIN IMMEDIATE")
-            transaction.executemany("DELETE FROM entries WHERE key = ?", [(key,) for key in keys])
+    def remove(self, row: Row) -> bool:
+        """Forget an entry; False where another has taken its place meanwhile."""
+        statement = "DELETE FROM entries WHERE key = ? AND inode = ? AND mtime_ns = ?"
+        with self._lock:
+            return self._writer.execute(statement, (row.key, row.inode, row.mtime_ns)).rowcount > 0
 
     def used(self, times: dict[str, float]) -> None:
         """Note when entries were last used."""
@@ -215,6 +213,12 @@ class Index:
         row = _partial(self._reader.execute("SELECT * FROM partials WHERE key = ?", (key,)).fetchone())
         return None if row is None or row.head is DAMAGED else row
 
+    def partial_name(self, key: str) -> str | None:
+        """The file of an unfinished fill, for any thread."""
+        with self._lock:
+            found = self._writer.execute("SELECT name FROM partials WHERE key = ?", (key,)).fetchone()
+        return None if found is None else str(found[0])
+
     def partials(self) -> list[PartialRow]:
         """All unfinished fills, the longest unused first."""
         with self._lock:
@@ -225,22 +229,6 @@ class Index:
         """Forget an unfinished fill."""
         with self._lock:
             self._writer.execute("DELETE FROM partials WHERE key = ?", (key,))
-
-    def get_state(self, name: str) -> str | None:
-        """A named remark about the cache as a whole."""
-        with self._lock:
-            found = self._writer.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
-        return None if found is None else str(found[0])
-
-    def remove_state(self, name: str) -> None:
-        """Take a remark back."""
-        with self._lock:
-            self._writer.execute("DELETE FROM state WHERE name = ?", (name,))
-
-    def set_state(self, name: str, value: str) -> None:
-        """Keep a named remark about the cache as a whole."""
-        with self._lock:
-            self._writer.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, value))
 
 
 def _head(text: str) -> Head:

@@ -99,6 +99,24 @@ class Layout:
             os.close(self._lock)
             self._lock = None
 
+    def left_open(self) -> bool:
+        """True where a vault that used the directory was not stopped in order."""
+        return (self.root / PRIVATE / "open").exists()
+
+    def mark_open(self) -> None:
+        """Note, so that it survives a power failure, that a vault is using the directory; raises OSError."""
+        (self.root / PRIVATE / "open").touch()
+        directory = os.open(self.root / PRIVATE, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def mark_closed(self) -> None:
+        """The vault has stopped, and the index says all."""
+        with contextlib.suppress(OSError):
+            (self.root / PRIVATE / "open").unlink()
+
     def condemn_index(self) -> None:
         """Note that the index is damaged."""
         with contextlib.suppress(OSError):

@@ -69,16 +69,19 @@ def sync(store: Store, writer: FillWriter, row: PartialRow, written: int) -> Non
             store.index.put_partial(
                 PartialRow(row.key, row.name, row.head, row.length, written, store.boot, store.now())
             )
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
+        writer.lost = True  # the system tells of lost writes once: the sync before the end would not know of them
         store.report("a fill could not be synced", error)
+    except sqlite3.Error as error:
+        store.report("a fill could not be noted", error)
 
 
 def remove(store: Store, key: str) -> None:
     """Remove what an earlier fill left, unless a fill is using it."""
     try:
-        row = store.index.partial(key)
-        if row is not None and key not in store.filling:
-            store.layout.remove_partial(row.name)
+        name = store.index.partial_name(key)
+        if name is not None and key not in store.filling:
+            store.layout.remove_partial(name)
             store.index.remove_partial(key)
     except (OSError, sqlite3.Error) as error:
         store.report("a partial file could not be removed", error)

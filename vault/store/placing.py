@@ -31,6 +31,8 @@ _IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.
 def place(store: Store, writer: FillWriter, name: str) -> None:
     """Make the body that ``writer`` wrote into the partial file ``name`` the entry of its key."""
     body, key, layout = writer.body, writer.key, store.layout
+    if writer.lost:
+        raise OSError(errno.EIO, "some of what was written did not reach the disk")
     assert body.file is not None and body.sha256 is not None and body.length is not None
     path = "/".join(file_name(key))
     before = store.index.path_of(key)
@@ -41,21 +43,28 @@ def place(store: Store, writer: FillWriter, name: str) -> None:
         set_time(body.file.descriptor, body.head.last_modified)
         os.fsync(body.file.descriptor)
     try:
-        layout.place(source, path)
+        _place(store, writer, source, path)
     except OSError as error:
         if error.errno not in _IN_THE_WAY:
             raise
         path = "/".join(safe_name(key))  # a file stands where a directory must be, or the other way round
-        layout.place(source, path)
+        _place(store, writer, source, path)
     layout.remove_partial(name)
-    file = OpenFile(layout.open(path))
-    found = os.fstat(file.descriptor)
-    row = Row(key, path, body.head, body.length, body.sha256, found.st_ino, found.st_mtime_ns, store.now())
-    store.index.put(row)
     if before not in (None, path):
         with contextlib.suppress(OSError):
             layout.remove(before)
-    store.reading[key] = file
+
+
+def _place(store: Store, writer: FillWriter, source: str, path: str) -> None:
+    body, key, layout = writer.body, writer.key, store.layout
+    assert body.sha256 is not None and body.length is not None
+    with store.place_lock(path):
+        layout.place(source, path)
+        file = OpenFile(layout.open(path))
+        found = os.fstat(file.descriptor)
+        row = Row(key, path, body.head, body.length, body.sha256, found.st_ino, found.st_mtime_ns, store.now())
+        store.index.put(row)
+        store.reading[key] = file
 
 
 def link(layout: Layout, twin: Row, name: str) -> str | None:

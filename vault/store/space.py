@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from twisted.logger import Logger
 
 from vault.eviction import choose, excess
+from vault.store.index import Row
 
 if TYPE_CHECKING:
     from vault.store.store import Store
@@ -64,6 +65,10 @@ class Space:
                 free, _ = store.layout.space()
             return free > wanted or wanted == 0
 
+    def _in_use(self, row: Row) -> bool:
+        store = self._store
+        return row.key in store.reading or row.key in store.filling or row.key in store.beginning
+
     def count_partials(self) -> None:
         """Take the bytes of unfinished fills into account."""
         store = self._store
@@ -83,7 +88,7 @@ class Space:
             rows = index.oldest(BATCH, skip)
             if not rows:
                 return
-            chosen = list(choose(rows, wanted - gone, index.names, lambda row: row.key in store.reading))
+            chosen = list(choose(rows, wanted - gone, index.names, self._in_use))
             before = index.totals()[1]
             if chosen:
                 if not store.forget(chosen):

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -31,6 +32,9 @@ from vault.store.placing import place, sha256_of
 from vault.store.recovery import adopt
 from vault.store.space import Options, Space
 from vault.store.writer import FillWriter
+
+DAMAGED = ("malformed", "not a database")
+"""In what SQLite says of a file that it cannot read (SQLITE_CORRUPT, SQLITE_NOTADB)."""
 
 UNSYNCED = 16 * 1024 * 1024
 YOUNG = 30.0
@@ -59,6 +63,8 @@ class Store:
         self.beginning: set[str] = set()
         self.filling: dict[str, FillWriter] = {}
         self._opening = threading.Lock()
+        self._places = [threading.Lock() for _ in range(64)]
+        self._checks: dict[str, list[Deferred[bool]]] = {}
         self._trouble: str | None = None
         self.space = Space(self)
 
@@ -78,8 +84,8 @@ class Store:
                 self.layout.condemn_index()
                 self.layout.remove_condemned_index()
                 self._index = Index(self.layout.index)
-            self.rebuilding = self.index.fresh or self.index.get_state("open") is not None
-            self.index.set_state("open", "yes")
+            self.rebuilding = self.index.fresh or self.layout.left_open()
+            self.layout.mark_open()
             self._drop_orphans()
         except (sqlite3.Error, OSError) as error:
             self.layout.release()
@@ -105,7 +111,7 @@ class Store:
         try:
             self.flush_used()
             if self.layout.intact() and not interrupted:
-                self.index.remove_state("open")
+                self.layout.mark_closed()
         except sqlite3.Error as error:
             self.log.warn("the index could not be written at the end: {error}", error=error)
         self.index.close()
@@ -148,13 +154,26 @@ class Store:
                 return None
             found = os.fstat(file.descriptor)
             # A fill that is just taking the file's place has not written its row yet.
-            if not row.describes(found) and (
-                key in self.filling or not await self._disk.run(self._recheck, row, file, found)
-            ):
+            if not row.describes(found) and (key in self.filling or not await self._checked(row, file, found)):
                 return None
             self.reading[key] = file
         self._used[key] = self.now()
         return StoredBody(row.head, row.length, row.sha256, file, self._disk)
+
+    async def _checked(self, row: Row, file: OpenFile, found: os.stat_result) -> bool:
+        """``_recheck``, once for all who ask at the same time: it reads the whole file."""
+        waiter: Deferred[bool] = Deferred()
+        if row.key in self._checks:
+            self._checks[row.key].append(waiter)
+            return await waiter
+        self._checks[row.key] = []
+        result = False
+        try:
+            result = await self._disk.run(self._recheck, row, file, found)
+        finally:
+            for other in self._checks.pop(row.key):
+                other.callback(result)
+        return result
 
     def _recheck(self, row: Row, file: OpenFile, found: os.stat_result) -> bool:
         """On a disk thread: a file that was touched, copied back or damaged; True if its content is what it was."""
@@ -194,22 +213,29 @@ class Store:
             await self._disk.run(self.forget, [row])
 
     def forget(self, rows: list[Row]) -> bool:
-        """On a disk thread: remove entries, the rows first, so that no row is without its file for longer.
+        """On a disk thread: remove entries, the row first, so that no row is without its file for longer.
 
-        False where the index cannot be written; then nothing is removed.
+        What has taken an entry's place meanwhile stays.  False where the index cannot be written; then nothing is
+        removed.
         """
-        try:
-            self.index.remove([row.key for row in rows])
-        except sqlite3.Error as error:
-            self.report("entries could not be removed", error)
-            return False
         for row in rows:
-            self.reading.pop(row.key, None)
-            try:
-                self.layout.remove(row.path)
-            except OSError as error:
-                self.log.error("{path} could not be removed: {error}", path=row.path, error=error.strerror)
+            with self.place_lock(row.path):
+                try:
+                    if not self.index.remove(row):
+                        continue
+                except sqlite3.Error as error:
+                    self.report("entries could not be removed", error)
+                    return False
+                self.reading.pop(row.key, None)
+                try:
+                    self.layout.remove(row.path)
+                except OSError as error:
+                    self.log.error("{path} could not be removed: {error}", path=row.path, error=error.strerror)
         return True
+
+    def place_lock(self, path: str) -> threading.Lock:
+        """Held while a file and its row change together."""
+        return self._places[hash(path) % len(self._places)]
 
     # -- filling ----------------------------------------------------------------------------------------------------
 
@@ -266,7 +292,9 @@ class Store:
             except (OSError, sqlite3.Error) as error:
                 self.report("no room could be made", error)
 
-        writer = FillWriter(key, body, self._disk, digest, start, commit, self.space.make_room, self.report)
+        writer = FillWriter(
+            key, body, self._disk, digest, start, commit, self.space.make_room, self.report, self.options.max_size
+        )
         writer.begun_at = self._clock.seconds()
         self.filling[key] = writer
         return writer
@@ -286,7 +314,7 @@ class Store:
             try:
                 self.layout.prepare()
                 self._index = Index(self.layout.index)  # another thread may be using the old one: it is not closed
-                self._index.set_state("open", "yes")
+                self.layout.mark_open()
             except StoreError as error:
                 raise OSError(errno.ENOENT, str(error)) from error
 
@@ -303,6 +331,7 @@ class Store:
             row = self.index.partial(key) if keep else None
             if row is not None:
                 await self._disk.run(sync, self, writer, row, writer.written)
+                keep = not writer.lost
         finally:
             del self.filling[key]
         if not keep:
@@ -317,7 +346,10 @@ class Store:
     def report(self, what: str, error: BaseException) -> None:
         """A disk operation failed: say so once, and in ``problems`` until an entry is stored again."""
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        if getattr(error, "errno", None) == errno.EFBIG:
+            self.log.warn("{what}: {reason}", what=what, reason=reason)  # the disk is well
+            return
+        if isinstance(error, sqlite3.DatabaseError) and any(words in str(error) for words in DAMAGED):
             self.layout.condemn_index()  # damaged while it was in use: the next start makes it again
         self._trouble = f"the cache directory {self.layout.root} fails: {reason}"
         self.log.error("{what}: {reason}", what=what, reason=reason)

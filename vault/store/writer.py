@@ -7,9 +7,10 @@ body's window in memory, and the entry is not stored.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.defer import Deferred
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 HIGH_WATER = 768 * 1024
 LOW_WATER = 640 * 1024
+SMALL = 4096
+JOINED = 64 * 1024
 _PREFIX_CHUNK = 1024 * 1024
 
 
@@ -44,7 +47,7 @@ class Hashes:
         if expected is not None and expected.algorithm != "sha256":
             self._other = expected.new()
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | bytearray) -> None:
         """Take in the next bytes."""
         self.sha256.update(data)
         if self._other is not None:
@@ -92,6 +95,7 @@ class FillWriter:
         commit: Callable[[FillWriter], None] | None = None,
         make_room: Callable[[int], bool] = lambda wanted: False,
         trouble: Callable[[str, BaseException], None] = lambda what, why: None,
+        limit: int | None = None,
     ) -> None:
         self.key = key
         self.body = body
@@ -102,11 +106,13 @@ class FillWriter:
         self.begun_at = 0.0
         self._disk = disk
         self._commit = commit
+        self._limit = limit
+        self.lost = False  # the medium has lost some of what was written, as a failed sync said
         self._make_room = make_room
         self._trouble = trouble
         self._producer: IPushProducer | None = None
         self._paused = False
-        self._pending: list[bytes] = []
+        self._pending: list[bytes | bytearray] = []
         self._pending_bytes = 0
         self._held: list[bytes] = []
         self._busy = False
@@ -134,7 +140,12 @@ class FillWriter:
         """The next bytes of the body."""
         self.received += len(data)
         if self.storing:
-            self._pending.append(data)
+            # Tiny pieces are put together: each costs far more than its bytes.
+            last = self._pending[-1] if self._pending else None
+            if len(data) < SMALL and isinstance(last, bytearray) and len(last) < JOINED:
+                last += data
+            else:
+                self._pending.append(bytearray(data) if len(data) < SMALL else data)
             self._pending_bytes += len(data)
             if not self._busy:
                 self._flush()
@@ -168,11 +179,13 @@ class FillWriter:
         pieces, self._pending = self._pending, []
         self._run(self._disk.run(self._put, pieces, self.written), sum(map(len, pieces)), pieces)
 
-    def _put(self, pieces: list[bytes], offset: int) -> None:
+    def _put(self, pieces: list[bytes | bytearray], offset: int) -> None:
         """On a disk thread: hash and append."""
         for piece in pieces:
             self.hashes.update(piece)
         assert self.body.file is not None
+        if self._limit is not None and offset + sum(map(len, pieces)) > self._limit:
+            raise OSError(errno.EFBIG, "it is larger than the whole cache may be (max_size)")
         try:
             write_all(self.body.file.descriptor, pieces, offset)
         except OSError:
@@ -180,7 +193,7 @@ class FillWriter:
                 raise
             write_all(self.body.file.descriptor, pieces, offset)
 
-    def _run(self, job: Deferred[None], taken: int, pieces: list[bytes] | None = None) -> None:
+    def _run(self, job: Deferred[None], taken: int, pieces: list[bytes | bytearray] | None = None) -> None:
         self._busy = True
 
         def done(result: None) -> None:
@@ -211,7 +224,7 @@ class FillWriter:
         # With a digest to check, the last byte is held back until the check: nobody gets a complete but wrong body.
         return written if self.hashes.expected is None else max(self.body.size, written - 1)
 
-    def _stop_storing(self, error: BaseException, pieces: list[bytes]) -> None:
+    def _stop_storing(self, error: BaseException, pieces: list[bytes | bytearray]) -> None:
         self.storing = False
         self._trouble(f"{self.key} is passed through, not stored", error)
         if self.hashes.expected is not None and self.hashes.broken:
@@ -226,8 +239,8 @@ class FillWriter:
             if self.body.size < self.written:
                 self.body.publish(self.written)
         self._pending_bytes -= sum(map(len, self._pending))
-        pieces, self._pending = pieces + self._pending, []
-        self._spill(pieces)
+        rest, self._pending = [*pieces, *self._pending], []
+        self._spill([bytes(piece) for piece in rest])
         if not self.body.readers:
             self.body.deserted()  # nobody reads, nothing is stored: there is no more use in it
 
@@ -271,13 +284,15 @@ class FillWriter:
         self.body.fail(reason)
 
 
-def write_all(descriptor: int, pieces: list[bytes], offset: int) -> None:
+def write_all(descriptor: int, pieces: Sequence[bytes | bytearray], offset: int) -> None:
     """Write all pieces at an offset; raises OSError, with what was written before it left in the file."""
     remaining = [memoryview(piece) for piece in pieces if piece]
-    while remaining:
-        count = os.pwritev(descriptor, remaining[:512], offset)
+    first = 0
+    while first < len(remaining):
+        count = os.pwritev(descriptor, remaining[first : first + 512], offset)
         offset += count
-        while remaining and count >= len(remaining[0]):
-            count -= len(remaining.pop(0))
+        while first < len(remaining) and count >= len(remaining[first]):
+            count -= len(remaining[first])
+            first += 1
         if count:
-            remaining[0] = remaining[0][count:]
+            remaining[first] = remaining[first][count:]

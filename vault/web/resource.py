@@ -20,6 +20,7 @@ from vault.freshness import age, cache_control
 from vault.interfaces import IBackend
 from vault.outcome import How
 from vault.web import conditional, ranges
+from vault.web.accesslog import redact
 from vault.web.errors import respond, respond_error
 from vault.web.headers import cache_status, not_modified_fields, repr_digest, response_fields
 from vault.web.request import VaultRequest
@@ -150,10 +151,11 @@ class ArtifactResource(Resource):
         except ClientGone:
             request.abort()
         except Truncated as error:
-            self.log.warn("cut off {uri}: {error}", uri=request.uri.decode("latin-1"), error=str(error))
+            self.log.warn("cut off {uri}: {error}", uri=redact(request.uri.decode("latin-1")), error=str(error))
             request.abort()
         except OSError as error:
-            self.log.error("reading {uri} from disk: {error}", uri=request.uri.decode("latin-1"), error=str(error))
+            uri = redact(request.uri.decode("latin-1"))
+            self.log.error("reading {uri} from disk: {error}", uri=uri, error=str(error))
             request.abort()
         else:
             request.finish()

@@ -118,7 +118,8 @@ def is_self(authority: str, request: VaultRequest) -> bool:
         return False
     if port != getattr(here, "port", None):
         return False
-    if host in (getattr(here, "host", ""), "localhost", socket.gethostname(), socket.getfqdn()):
+    # Not getfqdn: it asks the name service, and everything would wait for the answer.
+    if host in (getattr(here, "host", ""), "localhost", socket.gethostname()):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
@@ -17,6 +18,13 @@ from vault.web.limits import ByteRate, Limits, RequestRate
 from vault.web.request import VaultRequest
 
 SERVER_NAME = b"artifact-vault/" + __version__.encode("ascii")
+
+# Nothing here takes forms; older versions of Twisted cannot be told so.
+_FORMS: dict[str, Any] = (
+    {"parsePOSTFormSubmission": False}
+    if "parsePOSTFormSubmission" in inspect.signature(http.HTTPFactory.__init__).parameters
+    else {}
+)
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
@@ -45,7 +53,7 @@ class VaultSite(server.Site):
         server_name: bytes = SERVER_NAME,
     ) -> None:
         # No timeout of Twisted's: the channel has its own.
-        super().__init__(root, timeout=None, reactor=reactor, parsePOSTFormSubmission=False)
+        super().__init__(root, timeout=None, reactor=reactor, **_FORMS)
         self.limits = limits
         self.access_allow = access_allow
         self.access_log = access_log
