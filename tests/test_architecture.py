@@ -39,7 +39,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vault.backends": {"vault.options"},
     "vault.web": {"vault.cache", "vault.body", "vault.paths"},
     "vault.paths": set(),
-    "vault.formats": set(),
     "vault.eviction": set(),
     "vault.values": set(),
     "vault.document": set(),
