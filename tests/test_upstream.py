@@ -465,7 +465,7 @@ class LimitTests(UpstreamCase):
         rig = self.rig(max_connections=1, first_byte_timeout=5.0, idle_timeout=100.0)
         rig.origin.answer = lambda asked: asked.head(200, length=10)
         first = self.ask(rig)
-        self.assertIn("in use", str(self.error(rig, seconds=6)))
+        self.assertIn("in use", str(self.error(rig, seconds=301)))
         first.abort()
         rig.net.pass_time()
         self.assertEqual(rig.free_slots(), 1)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -47,6 +47,7 @@ class _SendfileSocket(FileDescriptor):
 
     def __init__(self, reactor: Any, descriptor: int, delivery: Delivery) -> None:
         super().__init__(reactor)
+        self._clock: IReactorTime = reactor
         self._descriptor = os.dup(descriptor)
         self._delivery = delivery
         self.connected = 1
@@ -67,7 +68,9 @@ class _SendfileSocket(FileDescriptor):
         """Let go of the descriptor."""
         if self._descriptor >= 0:
             self.stopWriting()
-            os.close(self._descriptor)
+            # Not now: the reactor may hold an event of this descriptor that it has yet to deal with, and the number,
+            # free again, could by then be another client's.
+            self._clock.callLater(0, os.close, self._descriptor)
             self._descriptor = -1
 
 
@@ -321,6 +324,7 @@ class Delivery:
             self._later = None
         if self._socket is not None:
             self._socket.close()
+            self._socket = None
         if self._waiting is not None:
             self._waiting.cancel()
         self._request.unregisterProducer()

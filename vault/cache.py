@@ -26,6 +26,7 @@ from vault.sources import Sources
 from vault.store.body import GrowingBody, StoredBody
 from vault.store.store import Store
 from vault.transfer import Outcome, State, Transfer
+from vault.urls import plain
 
 PATIENCE = 5.0
 """Seconds to wait for an upstream's head while there is a stored copy to give instead."""
@@ -370,7 +371,12 @@ class Cache:
         writer.body.deserted = feed.leave
         running: Deferred[None] = ensureDeferred(feed.run())
         running.addCallbacks(lambda done: None, lambda failure: writer.fail(failure.value))
-        running.addBoth(lambda ended: paced.release())
+
+        def over(ended: object) -> None:
+            writer.body.release()
+            paced.release()
+
+        running.addBoth(over)
         return writer.body
 
     async def _range_answer(
@@ -380,7 +386,7 @@ class Cache:
         try:
             answer = await self._sources.ask(artifact, headers, accept=(206,), patient=False, spare=True)
         except UpstreamError as error:
-            self.log.info("{key}: no range from upstream: {error}", key=artifact.key, error=str(error))
+            self.log.info("{key}: no range from upstream: {error}", key=plain(artifact.key), error=str(error))
             return None
         elsewhere = answer.asked != artifact.urls[0]
         if content_range(answer.head) != (start, stop, known.length) or contradicts(known.head, answer.head, elsewhere):

@@ -40,6 +40,12 @@ def content_range(head: Head) -> tuple[int, int, int | None] | None:
     return int(first), int(last) + 1, None if total == "*" else int(total)
 
 
+def total_of(head: Head) -> int | None:
+    """The length of the whole body by a 416's Content-Range (RFC 9110 section 15.5.17)."""
+    unit, _, total = (head.get("Content-Range") or "").partition("*/")
+    return int(total) if unit.strip() == "bytes" and total.isdigit() and len(total) < 20 else None
+
+
 def same_elsewhere(known: Head, answer: Head) -> bool:
     """True if another mirror's answer is shown to be of the same file: by a strong date, or else by a strong tag."""
     tag, date = strong_tag(known), strong_date(known)
@@ -76,6 +82,7 @@ class Feed:
         self.writer = writer
         self.started_at = clock.seconds()
         self.start = writer.received
+        self.left = False  # ended because nobody read it
         self._head = replace(writer.body.head)
         self._sources = sources
         self._answer = answer
@@ -86,7 +93,7 @@ class Feed:
         self._held: set[str] = set()
         self._stopped: Truncated | None = None
         self._sleeping: Deferred[None] | None = None
-        self._asking: Deferred[Answer] | None = None
+        self._asking: Deferred[Answer | None] | None = None
         self._origin = answer.asked
         self._url = artifact.urls.index(answer.asked) if answer.asked in artifact.urls else 0
 
@@ -125,11 +132,11 @@ class Feed:
                 self._url += 1
             answer: Answer | None = None
             while answer is None:
-                if not self.resumable or failures >= max(self._sources.options.retries, 1):
+                if not self.resumable or failures >= self._sources.options.retries:
                     raise Truncated(f"{error}; given up after {self.writer.received} bytes") from error
                 self.log.info(
                     "{key} broke off after {size} bytes ({error}); going on",
-                    key=self.artifact.key,
+                    key=plain(self.artifact.key),
                     size=self.writer.received,
                     error=str(error),
                 )
@@ -138,6 +145,8 @@ class Feed:
                 self._asking = ensureDeferred(self._ask_rest())
                 try:
                     answer = await self._asking
+                    if answer is None:
+                        return
                 except CancelledError:
                     assert self._stopped is not None
                     raise self._stopped from None
@@ -164,6 +173,7 @@ class Feed:
     def leave(self) -> None:
         """Nobody reads the body, and it is not stored: end the transfer unless it is at its end."""
         if self._end is None or self.writer.received < self._end:
+            self.left = True
             self.stop("nobody reads it any more")
 
     def _whole(self) -> bool:
@@ -235,8 +245,8 @@ class Feed:
         """The writer wants no more."""
         self.stop("the body is not wanted any more")
 
-    async def _ask_rest(self) -> Answer:
-        """An answer that goes on where the writer is; raises Changed or Truncated where there can be none."""
+    async def _ask_rest(self) -> Answer | None:
+        """An answer that goes on where the writer is, None where nothing is left to come; raises Truncated."""
         offset = self.writer.received
         url = self.artifact.urls[self._url % len(self.artifact.urls)]
         last = "" if self._end is None or self._end == self.writer.body.length else str(self._end - 1)
@@ -273,6 +283,8 @@ class Feed:
             self._skip = offset
             return answer
         answer.abort()
+        if answer.status == 416 and self.writer.body.length is None and total_of(answer.head) == offset:
+            return None  # only the sign of the end was missing
         if answer.status == 416:
             raise Changed(f"{answer.host} announced more bytes than it has")
         if elsewhere:

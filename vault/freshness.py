@@ -152,6 +152,9 @@ def staleness(head: Head, artifact: Artifact, now: float) -> float:
     return 0.0 if seconds is None else max(0.0, elapsed(head, now) - seconds)
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
 def end_to_end(raw: Iterable[tuple[bytes, Iterable[bytes]]]) -> Headers:
     """The fields of an upstream's answer that may be stored and passed on.
 
@@ -159,7 +162,9 @@ def end_to_end(raw: Iterable[tuple[bytes, Iterable[bytes]]]) -> Headers:
     Left out are hop-by-hop fields and those ``Connection`` names, framing, cookies, what only concerns the upstream's
     origin, and the fields that ``private`` or ``no-cache`` name.  ``Via`` and ``Cache-Status`` stay.
     """
-    fields = [(name.decode("latin-1"), line.decode("latin-1").strip()) for name, lines in raw for line in lines]
+    # RFC 9110 section 5.5: control characters in a value are replaced by a space.
+    lines = [(name.decode("latin-1"), line.decode("latin-1")) for name, values in raw for line in values]
+    fields = [(name, _CONTROL.sub(" ", line).strip()) for name, line in lines]
     all_fields = Head(headers=tuple(fields))
     directives = cache_control(all_fields)
     named = [all_fields.get("Connection"), directives.get("private"), directives.get("no-cache")]

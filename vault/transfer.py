@@ -22,13 +22,13 @@ from enum import Enum, auto
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from vault.answer import Answer
-from vault.artifact import Artifact, Head, Headers
+from vault.artifact import Artifact, Headers
 from vault.errors import BrokenAnswer, DigestMismatch, Truncated, Unavailable, VaultError
-from vault.feed import Changed, Feed, content_range, contradicts
+from vault.feed import Changed, Feed, content_range, contradicts, total_of
 from vault.freshness import fresh, freshen, matches, resume_validator, storable, validators
 from vault.rate import Rate
 from vault.sources import Sources
@@ -36,6 +36,7 @@ from vault.store.body import GrowingBody, StoredBody
 from vault.store.partials import Partial
 from vault.store.store import Store
 from vault.store.writer import FillWriter
+from vault.urls import plain
 
 UNREAD_LIMIT = 10.0
 """Seconds after which a body that is only passed through is given up when nobody has begun to read it."""
@@ -159,7 +160,7 @@ class Transfer:
         except CancelledError:
             self._fail(Unavailable("the vault is stopping"))
         except Exception as error:
-            self.log.failure("the transfer of {key} went wrong", key=self.artifact.key)
+            self.log.failure("the transfer of {key} went wrong", key=plain(self.artifact.key))
             self._fail(VaultError(f"the vault made a mistake ({type(error).__name__}); its log says which"))
         finally:
             self._left(leave)
@@ -271,17 +272,19 @@ class Transfer:
             if not writer.storing:
                 self._clock.callLater(UNREAD_LIMIT, self._unread, writer)
             await feed.run()
-            self.log.debug("{key} has come ({size} bytes)", key=self.artifact.key, size=writer.received)
+            self.log.debug("{key} has come ({size} bytes)", key=plain(self.artifact.key), size=writer.received)
             self.state = State.COMPLETE if writer.storing else self.state
             await writer.finish()
             if writer.storing:
-                self.log.info("stored {key} ({size} bytes)", key=self.artifact.key, size=writer.received)
+                self.log.info("stored {key} ({size} bytes)", key=plain(self.artifact.key), size=writer.received)
         except DigestMismatch as error:
-            self.log.error("{key} from {url}: {error}; dropped", key=self.artifact.key, url=feed.url, error=str(error))
+            key = plain(self.artifact.key)
+            self.log.error("{key} from {url}: {error}; dropped", key=key, url=feed.url, error=str(error))
             raise
         except Truncated as error:
             keep = feed.resumable and not isinstance(error, Changed)
-            self.log.warn("{key}: {error}", key=self.artifact.key, error=str(error))
+            level = LogLevel.info if feed.left else LogLevel.warn
+            self.log.emit(level, "{key}: {error}", key=plain(self.artifact.key), error=str(error))
             writer.fail(error)
             raise
         finally:
@@ -334,7 +337,7 @@ class Transfer:
         ):
             return answer, partial
         answer.discard()
-        if answer.status == 416 and partial.length is None and _total(answer.head) == partial.size:
+        if answer.status == 416 and partial.length is None and total_of(answer.head) == partial.size:
             return None, partial
         await self._store.discard(self.artifact.key)
         return await self._sources.ask(self.artifact), None
@@ -363,8 +366,3 @@ class Transfer:
             self.state = State.COMPLETE
         finally:
             await self._store.ended(writer, keep=False)
-
-
-def _total(head: Head) -> int | None:
-    unit, _, total = (head.get("Content-Range") or "").partition("*/")
-    return int(total) if unit.strip() == "bytes" and total.isdigit() and len(total) < 20 else None

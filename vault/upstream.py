@@ -54,6 +54,10 @@ CANCELLED = (CancelledError, net.ConnectingCancelledError)
 REDIRECTS = (301, 302, 303, 307, 308)
 KEEP_ALIVE = 4  # seconds; below the 5 s after which common servers close an idle connection
 LONGEST_GATE = 3600.0
+LONGEST_QUEUE = 300.0
+"""Seconds to wait for a free connection: whole downloads may have to end before."""
+
+STAND_IN = "http://upstream.invalid/"
 
 
 @implementer(IAgent)
@@ -177,7 +181,7 @@ class Upstream:
             raise Unavailable(f"{authority} asked to be left alone for a while", host.gate - self._now())
         if spare and host.slots.tokens <= self.options.max_connections // 2:
             raise Unavailable(f"all connections to {authority} are in use")
-        await self._within(host.slots.acquire(), timeout, f"all connections to {authority} are in use")
+        await self._within(host.slots.acquire(), LONGEST_QUEUE, f"all connections to {authority} are in use")
         try:
             answer = await self._send(method, url, self._fields(url, headers, trusted), timeout, host.slots.release)
         except BaseException:
@@ -218,8 +222,9 @@ class Upstream:
         requested_at = self._now()
         try:
             # A client of its own for each request: treq's clients keep cookies.
+            # It gets a stand-in for the URL: it would misread an IPv6 address, and the agent below knows the real one.
             sending = HTTPClient(verbatim).request(
-                method, url, unbuffered=True, allow_redirects=False, reactor=self._reactor
+                method, STAND_IN, unbuffered=True, allow_redirects=False, reactor=self._reactor
             )
             response = await self._within(sending, timeout, f"{host} did not answer within {timeout:g} s")
         except Exception as error:
@@ -251,8 +256,7 @@ class Upstream:
 
     async def enter_paced(self) -> None:
         """Wait for leave to pass a body through at a client's pace; ``paced.release`` gives it back."""
-        seconds = self.options.first_byte_timeout
-        await self._within(self.paced.acquire(), seconds, "too many bodies that cannot be kept are on their way")
+        await self._within(self.paced.acquire(), LONGEST_QUEUE, "too many bodies that cannot be kept are on their way")
 
     async def _within(self, waited: Deferred[Any], seconds: float, message: str) -> Any:
         timed_out = False

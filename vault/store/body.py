@@ -166,7 +166,13 @@ class GrowingBody:
             else:
                 self._window.append(piece)
             self.size += len(piece)
+        if self.readers:
+            self.advance()  # a reader that waits for what comes much later needs none of these
         self._wake(at_once=True)
+
+    def release(self) -> None:
+        """The writer has gone: nobody is to be told of readers any more, and nothing of it is held."""
+        self.drained = self.deserted = _nothing
 
     def finish(self) -> None:
         """The body is whole."""

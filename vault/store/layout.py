@@ -53,6 +53,8 @@ class Layout:
         # makedirs gives intermediate directories the default mode, which is right for those above the cache.
         if directory != self.root and directory.is_symlink():
             raise StoreError(f"{directory} is a symbolic link, which the vault does not follow; remove it")
+        if not directory.is_dir() and directory.exists():
+            raise StoreError(f"the cache directory {directory} is not a directory; set cache_dir to another place")
         if not directory.is_dir():
             directory.parent.mkdir(parents=True, exist_ok=True)
             directory.mkdir(self._dir_mode, exist_ok=True)

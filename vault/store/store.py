@@ -32,6 +32,7 @@ from vault.store.placing import place, sha256_of
 from vault.store.recovery import adopt
 from vault.store.space import Options, Space
 from vault.store.writer import FillWriter
+from vault.urls import plain
 
 DAMAGED = ("malformed", "not a database")
 """In what SQLite says of a file that it cannot read (SQLITE_CORRUPT, SQLITE_NOTADB)."""
@@ -138,7 +139,7 @@ class Store:
         try:
             row = self.index.find(key)
         except (sqlite3.Error, ValueError) as error:
-            self.report(f"the index could not be read for {key}", error)
+            self.report(f"the index could not be read for {plain(key)}", error)
             return None
         if row is None:
             return await self._adopt(key) if self.rebuilding else None
@@ -149,7 +150,7 @@ class Store:
             try:
                 file = OpenFile(self.layout.open(row.path))
             except OSError as error:
-                self.log.info("the file of {key} is gone ({error}); forgotten", key=key, error=error.strerror)
+                self.log.info("the file of {key} is gone ({error}); forgotten", key=plain(key), error=error.strerror)
                 await self._disk.run(self.forget, [row])
                 return None
             found = os.fstat(file.descriptor)
@@ -180,7 +181,7 @@ class Store:
         if found.st_size == row.length and sha256_of(file) == row.sha256:
             self.index.touch(replace(row, inode=found.st_ino, mtime_ns=found.st_mtime_ns))
             return True
-        self.log.warn("the file of {key} is not what was stored; removed", key=row.key)
+        self.log.warn("the file of {key} is not what was stored; removed", key=plain(row.key))
         self.forget([row])
         return False
 
@@ -244,7 +245,7 @@ class Store:
         try:
             row = self.index.partial(key)
         except (sqlite3.Error, ValueError) as error:
-            self.report(f"the index could not be read for {key}", error)
+            self.report(f"the index could not be read for {plain(key)}", error)
             return None
         if row is None or key in self.filling:
             return None
@@ -268,7 +269,7 @@ class Store:
         start = 0 if resume is None else resume.size
         if length is not None and length > self.options.max_size:
             self.log.warn(
-                "{key} ({size} bytes) is larger than the whole cache may be; not stored", key=key, size=length
+                "{key} ({size} bytes) is larger than the whole cache may be; not stored", key=plain(key), size=length
             )
             return self.pass_through(key, head, length, digest)
         durable = 0 if resume is None else resume.durable
@@ -277,7 +278,7 @@ class Store:
         try:
             file, start = await self._disk.run(begin, self, row, start)
         except (OSError, sqlite3.Error) as error:
-            self.report(f"{key} is passed through, not stored", error)
+            self.report(f"{plain(key)} is passed through, not stored", error)
             return self.pass_through(key, head, length, digest)
         finally:
             self.beginning.discard(key)
@@ -321,6 +322,7 @@ class Store:
     async def ended(self, writer: FillWriter, keep: bool) -> None:
         """A fill is over; ``keep`` leaves its partial file for the next one to go on with."""
         key = writer.key
+        writer.body.release()
         if self.filling.get(key) is not writer:
             return
         keep = keep and writer.storing and not writer.body.complete

@@ -22,6 +22,7 @@ from vault.artifact import Digest
 from vault.errors import DigestMismatch, Truncated
 from vault.store.body import GrowingBody, OpenFile
 from vault.store.disk import Disk
+from vault.urls import plain
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -218,7 +219,7 @@ class FillWriter:
 
         job.addCallbacks(done, failed)
         job.addBoth(after)
-        job.addErrback(lambda failure: self.log.failure("a fill of {key} went wrong", failure, key=self.key))
+        job.addErrback(lambda failure: self.log.failure("a fill of {key} went wrong", failure, key=plain(self.key)))
 
     def _visible(self, written: int) -> int:
         # With a digest to check, the last byte is held back until the check: nobody gets a complete but wrong body.
@@ -226,7 +227,7 @@ class FillWriter:
 
     def _stop_storing(self, error: BaseException, pieces: list[bytes | bytearray]) -> None:
         self.storing = False
-        self._trouble(f"{self.key} is passed through, not stored", error)
+        self._trouble(f"{plain(self.key)} is passed through, not stored", error)
         if self.hashes.expected is not None and self.hashes.broken:
             self._pending_bytes -= sum(map(len, self._pending))
             self._pending = []
@@ -276,7 +277,7 @@ class FillWriter:
                 await self._disk.run(self._commit, self)
             except Exception as error:
                 self.storing = False
-                self._trouble(f"{self.key} could not be stored", error)
+                self._trouble(f"{plain(self.key)} could not be stored", error)
 
     def fail(self, reason: Truncated) -> None:
         """The body will not be whole."""

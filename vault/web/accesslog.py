@@ -19,6 +19,11 @@ CLIENT_GONE = 499
 """The status logged where the client left before it was answered, as nginx has it."""
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+# The values of query parameters that carry secrets, by what their names contain.
+_SECRET_VALUE = re.compile(
+    r"([?&;][^=&;?]*(?:token|sig(?:nature)?|secret|passw(?:or)?d|credential|api[-_]?key|auth)[^=&;]*=)[^&;#\s]*",
+    re.IGNORECASE,
+)
 # The user and password of a URL, also in the form that APT proxies know: http://HTTPS///user:password@host/.
 _USERINFO = re.compile(r"(://|HTTPS///)[^/?#\s]*@", re.IGNORECASE)
 _UNSAFE = re.compile(r"[^\x20-\x7e]|[\"\\]")
@@ -59,10 +64,13 @@ def _hexadecimal(match: re.Match[str]) -> str:
 
 
 def redact(target: str, method: str = "") -> str:
-    """``target`` without the user and password of a URL in it (or of the authority that a CONNECT names)."""
+    """``target`` without the user and password of a URL in it (or of the authority that a CONNECT names).
+
+    Also without the values of query parameters whose names say that they are secret, as signed URLs have them.
+    """
     if method == "CONNECT":
         return re.sub(r".*@", "***@", target)
-    return _USERINFO.sub(r"\1***@", target)
+    return _SECRET_VALUE.sub(r"\1***", _USERINFO.sub(r"\1***@", target))
 
 
 def text_line(entry: AccessEntry) -> str:
