@@ -191,7 +191,8 @@ class PacedOrigin:
 
     def gets(self, name: str) -> list[float]:
         """For each GET of ``/name``, when its response's head was sent, in seconds of the system's monotonic clock."""
-        lines = [line.split() for line in self._log.read_text().splitlines() if line.startswith("GET ")]
+        whole = self._log.read_text().rpartition("\n")[0]  # its last line may just be being written
+        lines = [line.split() for line in whole.splitlines() if line.startswith("GET ")]
         return [float(at) for _, path, at in lines if path == "/" + name]
 
     def end(self) -> None:

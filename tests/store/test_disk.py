@@ -20,7 +20,6 @@ class ThreadedDiskTests(TestCase):
 
     async def test_elsewhere_and_back(self) -> None:
         """Work is done in another thread, and its result told in this one."""
-        self.disk.start()
         told: list[int] = []
         work = self.disk.run(threading.get_ident)
         work.addCallback(lambda ident: told.append(threading.get_ident()) or ident)
@@ -29,19 +28,16 @@ class ThreadedDiskTests(TestCase):
 
     async def test_failure(self) -> None:
         """What the work raises is told as it is."""
-        self.disk.start()
         with self.assertRaises(ZeroDivisionError):
             await self.disk.run(divmod, 1, 0)
 
     async def test_before_the_start(self) -> None:
         """Work that is given before the threads run is done when they do."""
         work = self.disk.run(divmod, 7, 3)
-        self.disk.start()
         self.assertEqual(await work, (2, 1))
 
     async def test_not_waited_for(self) -> None:
         """Who no longer waits for a result is not told of it."""
-        self.disk.start()
         release = threading.Event()
         work = self.disk.run(release.wait, 10)
         work.cancel()

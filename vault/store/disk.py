@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
+from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
@@ -23,21 +23,28 @@ class Disk(Protocol):
 class ThreadedDisk:
     """A Disk of ``threads`` threads.
 
-    A pool of its own, because name look-ups share the reactor's, and a slow disk must not hold those up.
+    A pool of its own, because name look-ups share the reactor's, and a slow disk must not hold those up; and the
+    standard library's, because handing over costs a third of what it costs in Twisted's, thousands of times a second.
     """
 
     def __init__(self, reactor: Any, threads: int = 8) -> None:
         self._reactor = reactor
-        self._pool = ThreadPool(minthreads=0, maxthreads=threads, name="disk")
-
-    def start(self) -> None:
-        """Let the threads begin."""
-        self._pool.start()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="disk")
 
     def stop(self) -> None:
         """Wait for what is under way, and end the threads."""
-        self._pool.stop()
+        self._pool.shutdown()
 
     def run(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         """Call ``function(*arguments)`` in one of the threads."""
-        return deferToThreadPool(self._reactor, self._pool, function, *arguments)
+        result: Deferred[T] = Deferred()  # cancelled, it stays silent when the thread has done its work
+        fire = self._reactor.callFromThread
+
+        def work() -> None:
+            try:
+                fire(result.callback, function(*arguments))
+            except BaseException:  # whatever it is, whoever waits is told of it
+                fire(result.errback, Failure())
+
+        self._pool.submit(work)
+        return result

@@ -27,8 +27,8 @@ from vault.urls import plain
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-HIGH_WATER = 768 * 1024
-LOW_WATER = 640 * 1024
+HIGH_WATER = 832 * 1024
+LOW_WATER = 704 * 1024
 SMALL = 4096
 JOINED = 64 * 1024
 _PREFIX_CHUNK = 1024 * 1024
