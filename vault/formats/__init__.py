@@ -1,0 +1,1 @@
+"""Documents that backends read and write: pure functions of bytes, without store, cache or network."""
