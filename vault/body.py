@@ -138,6 +138,7 @@ class Delivery:
             part = self._parts.pop(0)
             if isinstance(part, tuple):
                 self._at, self._stop = part
+                self._sure_until = 0  # what held for the part before says nothing about this one
                 self._sent(0)
                 return
             self._write(part)

@@ -192,6 +192,21 @@ class SendfileTests(TestCase):
         with self.assertRaises(ClientGone):
             self.assertIsNone(await done)
 
+    async def test_full_between_parts(self) -> None:
+        """A socket that is full when a part begins that lies before the last one gets that part, and no more."""
+        real, calls = os.sendfile, []
+
+        def full_once(*arguments: int) -> int:
+            calls.append(arguments)
+            if len(calls) == 2:
+                raise BlockingIOError
+            return real(*arguments)
+
+        self.patch(os, "sendfile", full_once)
+        await self.deliver(self.stored(), (100, 200), b"--", (0, 50))
+        await self.check(DATA[100:200] + b"--" + DATA[:50])
+        self.assertEqual(len(calls), 3)
+
     async def test_client_gone(self) -> None:
         """A client that breaks the connection ends the delivery."""
         body = self.growing()

@@ -147,7 +147,3 @@ class VaultSite(server.Site):
 
     def stopFactory(self) -> None:
         """Nothing to close."""
-
-    def getContentFile(self, length: Any) -> None:
-        """Request bodies are never spooled to disk: VaultRequest keeps small ones and refuses others."""
-        raise NotImplementedError
