@@ -28,6 +28,7 @@ from vault.backends.http import HTTPBackend
 from vault.cache import Cache
 from vault.config import CacheOptions, Limits, MinFree
 from vault.interfaces import IBackend
+from vault.kitchen import Kitchen
 from vault.options import UpstreamOptions
 from vault.sources import Sources
 from vault.store.store import Store
@@ -479,6 +480,7 @@ class Rig:
         self.net = Net()
         self.origin = self.net.origin("origin.test")
         self.disk = InlineDisk()
+        self.workers = InlineDisk()
         cache_options = CacheOptions(10**12, MinFree(size=0), 0o750, 0o640)
         self.store = Store(Path(directory), cache_options, self.disk, self.net, self.net.seconds)
         self.store.open()
@@ -487,8 +489,8 @@ class Rig:
         self.upstream = Upstream(self.net, self.options, urls, self.net.seconds)
         self.sources = Sources(self.backend, self.upstream, self.net, self.net.seconds)
         self.transfers: dict[str, Transfer] = {}
-        self.cache = Cache(self.sources, self.store, self.net, self.net.seconds, self.transfers)
-        self.resource = ArtifactResource(self.backend, self.cache, self.net, self.net.seconds, instance="me")
+        self.kitchen = self._kitchen()
+        self.resource = ArtifactResource(self.backend, self.kitchen, self.net, self.net.seconds, instance="me")
         self.lines: list[str] = []
         log = Logger(namespace="vault.access", observer=LogPublisher(lambda event: self.lines.append(event["line"])))
         self.site = VaultSite(
@@ -500,10 +502,20 @@ class Rig:
 
     def again(self) -> None:
         """Begin a new cache on the same store, as a restarted vault would."""
-        self.cache = self.resource.cache = Cache(self.sources, self.store, self.net, self.net.seconds, self.transfers)
+        self.kitchen = self.resource.kitchen = self._kitchen()
+
+    def _kitchen(self) -> Kitchen:
+        cache = Cache(self.sources, self.store, self.net, self.net.seconds, self.transfers)
+        return Kitchen(cache, self.sources, self.store, self.workers, self.net.seconds)
+
+    @property
+    def cache(self) -> Cache:
+        """The backend's cache."""
+        return self.kitchen.cache
 
     def stop(self) -> None:
         """End every transfer, as a vault that stops does."""
+        self.kitchen.stop()
         stopping: Any = self.cache.stop()
         if stopping is not None:
             ensureDeferred(stopping)
@@ -511,7 +523,9 @@ class Rig:
 
     def artifact(self, path: str = "a", **changes: Any) -> Artifact:
         """What the backend resolves a path to."""
-        return replace(self.backend.resolve(path, {}), **changes)
+        wanted = self.backend.resolve(path, {})
+        assert isinstance(wanted, Artifact)
+        return replace(wanted, **changes)
 
     def run(self, coroutine: Any) -> Deferred[Any]:
         """Start a coroutine, and let what is due happen."""

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.memory import DATE, Asked, Client, Rig, RigCase
-from vault.cache import MEMORY, Memory
+from vault.memory import MEMORY, Memory
 from vault.errors import Missing
 
 BODY = b"0123456789"

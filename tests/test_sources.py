@@ -12,6 +12,7 @@ from tests.memory import MODIFIED, Asked, Rig, RigCase
 from vault import errors
 from vault.artifact import Artifact, Headers
 from vault.backends.http import HTTPBackend
+from vault.interfaces import Ask
 from vault.sources import PAUSES, may_pass, plain
 
 TWO = ("http://origin.test/", "http://second.test/")
@@ -22,7 +23,7 @@ class TokenBackend(HTTPBackend):
 
     given: Headers = (("Authorization", "Bearer t"),)
 
-    def authorize(self, artifact: Artifact, challenge: str) -> Deferred[Headers]:
+    def authorize(self, artifact: Artifact, challenge: str, ask: Ask) -> Deferred[Headers]:
         """The same for any challenge."""
         return succeed(self.given if challenge.startswith("Bearer") else ())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,9 @@ class Digest:
 
 
 Headers = tuple[tuple[str, str], ...]
+
+PRIVATE_NOTE = "x-vault-"
+"""What the names of fields begin with (in lower case) that the vault keeps in stored heads and sends to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,13 @@ class Artifact:
     in the order to try.  ``headers`` go with the upstream request.  ``max_age`` is how long (seconds) a stored copy is
     fresh; None means that it never changes.  ``volatile_max_age`` is used instead when the upstream's answer itself
     shows that it changes (an HTML page, ``no-cache``); None means that the answer is not asked.  ``digest`` is what
-    the body must have, when that is known before.
+    the body must have, when that is known before; content that is stored under another key is then not fetched again.
+
+    ``in_order``: a URL is only asked once those before it have said 404; otherwise whichever answers will do.
+    ``confirmed_by(stored, answer)``: an expired copy is revalidated by HEAD, and this says from the two heads whether
+    it is still what the upstream has; a GET follows where not.  ``supersedes(stored, answer)``: False where a 200 shows
+    itself to be older than the stored copy, which is then kept.  ``gone_ttl``: for how long (seconds) a stored copy is
+    still served once the upstream says 404 or 410; None means for ever.
     """
 
     key: str
@@ -116,6 +125,10 @@ class Artifact:
     volatile_max_age: float | None = None
     digest: Digest | None = None
     backend: str = field(default="")
+    in_order: bool = False
+    confirmed_by: Callable[[Head, Head], bool] | None = field(default=None, compare=False)
+    supersedes: Callable[[Head, Head], bool] | None = field(default=None, compare=False)
+    gone_ttl: float | None = None
 
     @property
     def immutable(self) -> bool:

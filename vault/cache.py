@@ -6,9 +6,8 @@ The table ``{key: Transfer}`` is the lock: whoever asks for what is being fetche
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -20,7 +19,8 @@ from vault.artifact import Artifact, Digest, Headers
 from vault.errors import Missing, Offline, UpstreamError, VaultError
 from vault.feed import Feed, content_range, contradicts
 from vault.freshness import elapsed, fresh, lifetime, resume_validator, staleness
-from vault.outcome import How
+from vault.memory import Memory
+from vault.outcome import Found, How
 from vault.rate import Rate
 from vault.sources import Sources
 from vault.store.body import GrowingBody, StoredBody
@@ -39,58 +39,10 @@ PASS_MEMORY = 60.0
 
 NEAR_SECONDS = 2.0
 NEAR_BYTES = 1024 * 1024
-MEMORY = 10_000
 
 
-@dataclass(slots=True)
-class Found:
-    """A body to serve.  ``fwd``, ``fwd_status``, ``detail`` and ``ttl`` are for Cache-Status (RFC 9211)."""
-
-    body: GrowingBody | StoredBody
-    how: How
-    fwd: str | None = None
-    fwd_status: int | None = None
-    collapsed: bool = False
-    stored: bool = False
-    delimited: bool = True
-    ttl: float | None = None
-    detail: str | None = None
-
-
-class Memory:
-    """What was noticed about keys, each for a while: a bounded mapping of key to (until, what)."""
-
-    def __init__(self, now: Callable[[], float], limit: int = MEMORY) -> None:
-        self._now = now
-        self._limit = limit
-        self._notes: OrderedDict[str, tuple[float, VaultError | None]] = OrderedDict()
-
-    def note(self, key: str, seconds: float, what: VaultError | None = None) -> None:
-        """Remember for ``seconds``."""
-        self._notes.pop(key, None)
-        if seconds > 0:
-            # A copy: an error that was raised holds, by its traceback, the whole request.
-            self._notes[key] = (self._now() + seconds, copy.copy(what))
-        while self._notes:
-            oldest = next(iter(self._notes.values()))
-            if len(self._notes) <= self._limit and oldest[0] > self._now():
-                return
-            self._notes.popitem(last=False)
-
-    def forget(self, key: str) -> None:
-        """Remember no longer."""
-        self._notes.pop(key, None)
-
-    def get(self, key: str) -> tuple[float, VaultError | None] | None:
-        """What is remembered, with the seconds it has left."""
-        found = self._notes.get(key)
-        if found is None:
-            return None
-        left = found[0] - self._now()
-        if left <= 0:
-            del self._notes[key]
-            return None
-        return left, found[1]
+GONE = "X-Vault-Gone"
+"""In a stored head: since when (POSIX seconds) the upstream says that there is no such thing."""
 
 
 def contradicted(stored: StoredBody, digest: Digest | None) -> bool:
@@ -188,6 +140,11 @@ class Cache:
         found = self._running(artifact)  # another request may have begun a fill while the store was asked
         if found is not None:
             return found
+        if stored is None and artifact.digest is not None and key not in self.transfers:
+            stored = await self._store.adopt_twin(key, artifact.digest)
+            found = self._running(artifact)
+            if found is not None:
+                return found
         if stored is not None:
             return await self._stored(artifact, stored, no_cache)
         return await self._absent(artifact)
@@ -200,13 +157,15 @@ class Cache:
         whole = body.complete or body.size == body.length
         return Found(
             body, How.HIT if whole else How.JOINED, fwd=None if whole else "uri-miss", collapsed=not whole,
-            stored=not whole, ttl=lifetime(body.head, artifact),
+            stored=not whole, ttl=lifetime(body.head, artifact), ahead=partial(self._ahead, artifact, body),
         )  # fmt: skip
 
     def _foreign(self, artifact: Artifact) -> bool:
         """True while the key is being fetched from elsewhere: from where a configuration since replaced said."""
         transfer = self.transfers.get(artifact.key)
-        return transfer is not None and transfer.artifact.urls != artifact.urls
+        if transfer is None or (artifact.digest is not None and transfer.artifact.digest == artifact.digest):
+            return False
+        return transfer.artifact.urls != artifact.urls
 
     async def _stored(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> Found:
         now = self._now()
@@ -225,7 +184,7 @@ class Cache:
             if transfer is None:
                 transfer = self._begin(artifact, stored)
                 transfer.head().addCallbacks(
-                    self._refreshed, self._note_failure, callbackArgs=(artifact,), errbackArgs=(artifact,)
+                    self._refreshed, self._note_failure, callbackArgs=(artifact,), errbackArgs=(artifact, stored)
                 )
                 self._run(transfer)
             return Found(stored, How.STALE, detail="refreshing")
@@ -241,9 +200,26 @@ class Cache:
             self._resting.note(artifact.key, REST)
             return Found(stored, How.STALE, detail="timeout")
         except VaultError as error:
+            if isinstance(error, Missing) and await self._gone(artifact, stored):
+                self._missing.note(artifact.key, self._options.negative_ttl, error)
+                raise
             self._note(artifact, error)
             return Found(stored, How.STALE, detail=error.proxy_error)
         return await self._told(artifact, outcome, "stale")
+
+    async def _gone(self, artifact: Artifact, stored: StoredBody) -> bool:
+        """The upstream no longer has it: True once that has been so for the artifact's ``gone_ttl``."""
+        if artifact.gone_ttl is None:
+            return False
+        now = self._now()
+        since = stored.head.get(GONE)
+        if since is None:
+            await self._store.renew(artifact.key, stored, stored.head.with_headers({GONE: f"{now:.0f}"}))
+            since = f"{now:.0f}"
+        if now - float(since) < artifact.gone_ttl:
+            return False
+        await self._store.remove(artifact.key)
+        return True
 
     def _refreshed(self, outcome: Outcome, artifact: Artifact) -> None:
         """A refresh behind a stale copy has its answer; one that may not be stored is of no use to anybody."""
@@ -253,10 +229,12 @@ class Cache:
                 outcome.body.attach(_NOBODY)
                 outcome.body.detach(_NOBODY)
 
-    def _note_failure(self, failure: object, artifact: Artifact) -> None:
+    def _note_failure(self, failure: object, artifact: Artifact, stored: StoredBody) -> None:
         error = getattr(failure, "value", None)
         if isinstance(error, VaultError):
             self._note(artifact, error)
+        if isinstance(error, Missing):
+            ensureDeferred(self._gone(artifact, stored))
 
     def _note(self, artifact: Artifact, error: VaultError) -> None:
         self._resting.note(artifact.key, max(REST, error.retry_after or 0), error)
@@ -301,10 +279,11 @@ class Cache:
         assert outcome.body is not None
         ttl = lifetime(outcome.body.head, artifact)
         if outcome.state is State.FRESHENED:
-            return Found(outcome.body, How.REVALIDATED, fwd="stale", fwd_status=304, ttl=ttl)
+            return Found(outcome.body, How.REVALIDATED, fwd="stale", fwd_status=outcome.status, ttl=ttl)
         how = How.MISS if outcome.first else How.JOINED
         return Found(
-            outcome.body, how, fwd=fwd, fwd_status=outcome.status, collapsed=not outcome.first, stored=True, ttl=ttl
+            outcome.body, how, fwd=fwd, fwd_status=outcome.status, collapsed=not outcome.first, stored=True, ttl=ttl,
+            ahead=partial(self._ahead, artifact, outcome.body),
         )  # fmt: skip
 
     async def _pass(self, artifact: Artifact) -> Found:
@@ -323,7 +302,7 @@ class Cache:
         key = artifact.key
         if self._running(artifact) is None and key not in self.transfers and not self._options.offline:
             known = self._missing.get(key)
-            if known is None and await self._store.find(key) is None and key not in self.transfers:
+            if known is None and not await self._have(artifact) and key not in self.transfers:
                 try:
                     answer = await self._sources.ask(artifact, method="HEAD")
                 except Missing as error:
@@ -338,7 +317,18 @@ class Cache:
                 return Found(body, How.MISS, fwd="method", fwd_status=answer.status)
         return await self.lookup(artifact, no_cache)
 
-    def near(self, artifact: Artifact, body: GrowingBody | StoredBody, offset: int) -> bool:
+    async def _have(self, artifact: Artifact) -> bool:
+        if await self._store.find(artifact.key) is not None:
+            return True
+        return artifact.digest is not None and await self._store.adopt_twin(artifact.key, artifact.digest) is not None
+
+    async def _ahead(
+        self, artifact: Artifact, body: GrowingBody | StoredBody, start: int, stop: int
+    ) -> GrowingBody | None:
+        """See ``Found.ahead``."""
+        return None if self._near(artifact, body, start) else await self._fetch_range(artifact, body, start, stop)
+
+    def _near(self, artifact: Artifact, body: GrowingBody | StoredBody, offset: int) -> bool:
         """True if a growing body will soon have the byte at ``offset``."""
         if body.complete:
             return True
@@ -346,7 +336,7 @@ class Cache:
         rate = transfer.feed.rate if transfer is not None and transfer.feed is not None else 0.0
         return offset - body.size <= max(NEAR_BYTES, rate * NEAR_SECONDS)
 
-    async def fetch_range(
+    async def _fetch_range(
         self, artifact: Artifact, known: GrowingBody | StoredBody, start: int, stop: int
     ) -> GrowingBody | None:
         """The bytes from ``start`` to ``stop`` of a body that is still far from them, straight from the upstream.

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
 
-from vault.artifact import Artifact, Head, Headers
+from vault.artifact import PRIVATE_NOTE, Artifact, Head, Headers
 
 FRAMING = frozenset({"content-length", "transfer-encoding"})
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
@@ -171,7 +171,9 @@ def end_to_end(raw: Iterable[tuple[bytes, Iterable[bytes]]]) -> Headers:
     dropped = FRAMING | HOP_BY_HOP | PRIVATE_TO_UPSTREAM
     dropped |= {member.strip().lower() for value in named if value for member in value.split(",")}
     return tuple(
-        (name, value) for name, value in fields if name.lower() not in dropped and not name.lower().startswith("proxy-")
+        (name, value)
+        for name, value in fields
+        if name.lower() not in dropped and not name.lower().startswith(("proxy-", PRIVATE_NOTE))
     )
 
 
@@ -228,7 +230,7 @@ def freshen(stored: Head, answer: Head) -> Head:
     """
     updates = tuple((name, value) for name, value in answer.headers if name.lower() not in KEPT_BY_304)
     # Date and Age tell of one message: the old message's, beside the new time of receipt, would give a wrong age.
-    replaced = {name.lower() for name, _ in updates} | {"date", "age"}
+    replaced = {name.lower() for name, _ in updates} | {"date", "age", "x-vault-gone"}
     kept = tuple((name, value) for name, value in stored.headers if name.lower() not in replaced)
     return replace(stored, headers=kept + updates, requested_at=answer.requested_at, received_at=answer.received_at)
 

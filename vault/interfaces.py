@@ -2,17 +2,29 @@
 
 A backend says what a path means and where its bytes come from; a store keeps entries; an entry is a body that may
 still be growing.  Readers follow an entry at their own offset, whether it is complete or not: that is the whole idea.
+What takes more than one upstream request, or is made of what others are (an index page with its links changed), is a
+recipe, which a backend gives in place of an artifact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from vault.artifact import Artifact, Head, Headers
+from vault.artifact import Artifact, Digest, Head, Headers
+from vault.errors import VaultError
+
+if TYPE_CHECKING:
+    from vault.outcome import Asked, Found
+
+T = TypeVar("T")
+
+Ask = Callable[[str, Headers], Awaitable[tuple[Head, bytes]]]
+"""Asks a URL that the upstream named, such as a token server's, with these fields; gives head and (small) body."""
 
 
 class IBackend(Interface):
@@ -21,8 +33,9 @@ class IBackend(Interface):
     name: str = Attribute("The backend's name: its directory in the cache, its name in logs.")
     prefix: str = Attribute("The URL path prefix it serves; starts and ends with a slash.")
     upstreams: Sequence[str] = Attribute("The base URLs it fetches from, in order; without credentials.")
+    members: Sequence[Member] = Attribute("Backends behind this one, each with an upstream side of its own.")
 
-    def resolve(path: str, headers: Mapping[str, str]) -> Artifact:
+    def resolve(path: str, headers: Mapping[str, str]) -> Artifact | IRecipe:
         """What ``path`` stands for.
 
         ``path`` is what follows the prefix in the request target, still percent-encoded, its query included; dot
@@ -30,11 +43,82 @@ class IBackend(Interface):
         with lower-case names, the lines of each joined.  Raises a VaultError for a path that means nothing here.
         """
 
-    def authorize(artifact: Artifact, challenge: str) -> Deferred[Headers]:
+    def credentials(artifact: Artifact, url: str) -> Headers:
+        """The header fields to send at once to a configured host, from what earlier challenges have taught."""
+
+    def authorize(artifact: Artifact, challenge: str, ask: Ask) -> Deferred[Headers]:
         """The header fields that answer an upstream's ``WWW-Authenticate`` challenge (RFC 9110 section 11.6.1).
 
-        Fires with no fields when there is no answer to it.
+        ``ask`` is for a token server that the challenge names.  Fires with no fields when there is no answer to it.
         """
+
+    def heard(artifact: Artifact, head: Head) -> None:
+        """An upstream has answered, with whatever status: what it says of its limits can be noted."""
+
+    def refusal(status: int, error: VaultError) -> tuple[str, bytes] | None:
+        """Content type and body of an answer that tells of ``error``; None for the vault's own plain text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of several backends behind one prefix; ``options`` are its UpstreamOptions."""
+
+    backend: IBackend
+    options: Any
+
+
+class IRecipe(Interface):
+    """How to have something that one upstream request does not give."""
+
+    def find(kitchen: IKitchen, asked: Asked) -> Awaitable[Found]:
+        """The body to serve; raises a VaultError."""
+
+
+class IKitchen(Interface):
+    """What recipes work with: one backend's part of the cache.  Every method that waits raises VaultErrors."""
+
+    def now() -> float:
+        """POSIX seconds."""
+
+    def of(member: str) -> IKitchen:
+        """The kitchen of the member backend of this name."""
+
+    def find(artifact: Artifact, asked: Asked) -> Awaitable[Found]:
+        """What to serve for a request that wants just this artifact; a HEAD may be answered by the upstream's HEAD."""
+
+    def fetch(artifact: Artifact, no_cache: bool = False) -> Awaitable[Found]:
+        """The artifact's body, from the store or being fetched."""
+
+    def stored(key: str) -> Awaitable[IBody | None]:
+        """What is stored under ``key``, however old; the upstream is not asked."""
+
+    def read(body: IBody, limit: int) -> Awaitable[bytes]:
+        """A whole body in memory, when it has come; raises BrokenAnswer for one of more than ``limit`` bytes."""
+
+    def ask(artifact: Artifact, method: str = "HEAD", headers: Headers = ()) -> Awaitable[Head]:
+        """The head of the upstream's answer (200, 203 or 304), its body left alone; nothing is stored."""
+
+    def make(key: str, made_from: str, build: Callable[[], Iterable[bytes]], headers: Headers = ()) -> Awaitable[IBody]:
+        """The document stored under ``key``, made of what ``made_from`` names (a digest, with a version of the form).
+
+        Where what is stored was made of something else, ``build`` is called on another thread, once for all who wait,
+        and what it yields is stored.  Its exceptions are raised here.
+        """
+
+    def adopt(key: str, digest: Digest, head: Head) -> Awaitable[IBody | None]:
+        """Give content that is stored under any key this key too, with this head; None where there is none."""
+
+    def remove(key: str) -> Awaitable[None]:
+        """Remove what is stored under ``key``."""
+
+    def work(function: Callable[..., T], *arguments: Any) -> Deferred[T]:
+        """Compute ``function(*arguments)`` on another thread."""
+
+    def once(name: str, begin: Callable[[], Awaitable[T]]) -> Deferred[T]:
+        """The result of ``begin()``, begun once for all who wait under this name; it goes on if they leave."""
+
+    def behind(name: str, begin: Callable[[], Awaitable[Any]]) -> None:
+        """Do something that nobody waits for, unless it is being done; a failure is logged, stopping cancels it."""
 
 
 class Reader(Protocol):

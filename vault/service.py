@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from twisted.application.service import Service
@@ -22,8 +23,11 @@ from twisted.python.components import Componentized
 from vault.cache import Cache
 from vault.config import BackendConfig, Config
 from vault.errors import ConfigError, StoreError
+from vault.interfaces import IBackend
+from vault.kitchen import Kitchen
 from vault.listeners import Listener, ListenFailed, listen
 from vault.logs import observer
+from vault.options import UpstreamOptions
 from vault.sources import Sources
 from vault.store.disk import ThreadedDisk
 from vault.store.recovery import rebuild
@@ -37,6 +41,15 @@ from vault.web.site import VaultSite
 
 CHECKPOINT = 5.0
 """Seconds between two looks at what running fills have not yet synced, and at the space on the disk."""
+
+
+@dataclass
+class Parts:
+    """What was made for one backend."""
+
+    config: BackendConfig
+    upstreams: list[Upstream]
+    kitchen: Kitchen = field(init=False)
 
 
 class VaultService(Service):
@@ -62,7 +75,8 @@ class VaultService(Service):
         self._disk = ThreadedDisk(reactor)
         self._store = Store(config.cache_dir, config.cache, self._disk, reactor, time.time)
         self._transfers: dict[str, Transfer] = {}
-        self._parts: dict[str, tuple[BackendConfig, Cache, Upstream]] = {}
+        self._workers = ThreadedDisk(reactor, threads=2)
+        self._parts: dict[str, Parts] = {}
         self._retired: list[Cache] = []
         self._listeners: list[Listener] = []
         self._care: LoopingCall | None = None
@@ -114,10 +128,11 @@ class VaultService(Service):
         )
 
     def _make_root(self, config: Config) -> RootResource:
-        parts: dict[str, tuple[BackendConfig, Cache, Upstream]] = {}
+        parts: dict[str, Parts] = {}
         for backend in config.backends:
             known = self._parts.get(backend.name)
-            parts[backend.name] = known if known is not None and known[0] == backend else self._make_parts(backend)
+            same = known is not None and known.config == backend
+            parts[backend.name] = known if known is not None and same else self._make_parts(backend)
             self.log.info(
                 "backend {name}: {prefix} is {kind} {upstream}",
                 name=backend.name,
@@ -128,19 +143,32 @@ class VaultService(Service):
         gone = [known for name, known in self._parts.items() if parts.get(name) is not known]
         self._parts = parts
         self._retired = [cache for cache in self._retired if cache.busy]
-        for _, cache, upstream in gone:
-            self._retired.append(cache)
-            ensureDeferred(upstream.close())
+        for old in gone:
+            old.kitchen.stop()
+            self._retired += old.kitchen.caches
+            for upstream in old.upstreams:
+                ensureDeferred(upstream.close())
         resources = [
-            ArtifactResource(backend.backend, cache, self._reactor, time.time, instance=self._instance)
-            for backend, cache, _ in parts.values()
+            ArtifactResource(part.config.backend, part.kitchen, self._reactor, time.time, instance=self._instance)
+            for part in parts.values()
         ]
         return RootResource(resources, self._store.problems)
 
-    def _make_parts(self, backend: BackendConfig) -> tuple[BackendConfig, Cache, Upstream]:
-        upstream = Upstream(self._reactor, backend.upstream, backend.backend.upstreams, time.time, self._instance)
-        sources = Sources(backend.backend, upstream, self._reactor, time.time)
-        return backend, Cache(sources, self._store, self._reactor, time.time, self._transfers), upstream
+    def _make_parts(self, config: BackendConfig) -> Parts:
+        parts = Parts(config, [])
+        parts.kitchen = self._make_kitchen(config.backend, config.upstream, parts.upstreams)
+        return parts
+
+    def _make_kitchen(self, backend: IBackend, options: UpstreamOptions, upstreams: list[Upstream]) -> Kitchen:
+        upstream = Upstream(self._reactor, options, backend.upstreams, time.time, self._instance)
+        upstreams.append(upstream)
+        sources = Sources(backend, upstream, self._reactor, time.time)
+        cache = Cache(sources, self._store, self._reactor, time.time, self._transfers)
+        members = {
+            member.backend.name: self._make_kitchen(member.backend, member.options, upstreams)
+            for member in backend.members
+        }
+        return Kitchen(cache, sources, self._store, self._workers, time.time, members)
 
     def _take_signals(self) -> None:
         # twistd would end the process by the signal itself; a clean stop is status 0.
@@ -212,11 +240,14 @@ class VaultService(Service):
                 except DeferredTimeout:
                     self.log.warn("transfers did not end in time; they are cut off")
             self._site.abort_all()
-        for cache in [*self._retired, *(cache for _, cache, _ in self._parts.values())]:
+        for part in self._parts.values():
+            part.kitchen.stop()
+        for cache in [*self._retired, *(cache for part in self._parts.values() for cache in part.kitchen.caches)]:
             await cache.stop()
         await self._store.close()
-        for _, _, upstream in self._parts.values():
+        for upstream in [upstream for part in self._parts.values() for upstream in part.upstreams]:
             await upstream.close()
+        self._workers.stop()
         self._disk.stop()
         self.log.info("stopped")
 

@@ -6,6 +6,7 @@ What an upstream's status means for the client (SPEC: errors) is decided here, o
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -14,7 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from vault.answer import Answer
-from vault.artifact import Artifact, Headers
+from vault.artifact import Artifact, Head, Headers
 from vault.errors import (
     BrokenAnswer,
     ConnectionRefused,
@@ -34,6 +35,9 @@ from vault.urls import plain
 
 PAUSES = (0.1, 0.3, 1.0, 2.0)
 """Seconds before each further round through the URLs while no client has got a byte: short, since they all wait."""
+
+MAX_NAMED = 1024 * 1024
+"""The most bytes of an answer that is read whole, such as a token server's."""
 
 
 class Sources:
@@ -77,6 +81,8 @@ class Sources:
                 except UpstreamError as error:
                     self.log.info("{url}: {error}", url=plain(url), error=str(error))
                     failure = failure or error
+                    if artifact.in_order:
+                        break  # the next one may have another thing under that name
                     # What is refused or cut off at once may be a restart; what timed out has had its time.
                     again = again or (may_pass(error) and not isinstance(error, Timeout) and error.retry_after is None)
             if failure is None and missing is not None:
@@ -93,18 +99,25 @@ class Sources:
     ) -> Answer:  # fmt: skip
         """The answer of one URL; raises UpstreamError for a status that is not in ``accept``."""
         fields = artifact.headers + headers
-        answer = await self.upstream.ask(method, url, fields, spare)
+        answer = await self.upstream.ask(method, url, fields + self.backend.credentials(artifact, url), spare)
         challenge = answer.head.get("WWW-Authenticate")
         if answer.status == 401 and challenge is not None:
             answer.discard()
-            credentials = await self.backend.authorize(artifact, challenge)
+            credentials = await self.backend.authorize(artifact, challenge, partial(self._ask_named, answer.url))
             if not credentials:
                 raise self._error(answer)
             answer = await self.upstream.ask(method, url, fields + credentials)
+        self.backend.heard(artifact, answer.head)
         if answer.status in accept:
             return answer
         answer.discard()
         raise self._error(answer)
+
+    async def _ask_named(self, named_by: str, url: str, headers: Headers) -> tuple[Head, bytes]:
+        """Ask a URL that an answer from ``named_by`` named; ``headers`` may hold credentials for its host."""
+        self.upstream.check_named(named_by, url)
+        answer = await self.upstream.ask("GET", url, headers, confide=True)
+        return answer.head, await whole_body(answer, MAX_NAMED)
 
     def _error(self, answer: Answer) -> UpstreamError:
         status, host = answer.status, answer.host
@@ -116,6 +129,23 @@ class Sources:
         if status == 429 or (status >= 500 and status not in (501, 505, 508)):  # those will not pass
             return Overloaded(said, retry_after(answer.head, self._now()))
         return BrokenAnswer(f"{said}, which the vault did not expect")
+
+
+async def whole_body(answer: Answer, limit: int) -> bytes:
+    """A short body in memory; raises BrokenAnswer for one of more than ``limit`` bytes."""
+    pieces: list[bytes] = []
+    ended: Deferred[UpstreamError | None] = Deferred()
+
+    def take(data: bytes) -> None:
+        pieces.append(data)
+        if sum(map(len, pieces)) > limit:
+            answer.end(BrokenAnswer(f"{answer.host} sent more than {limit} bytes where a short answer was expected"))
+
+    answer.deliver(take, ended.callback)
+    error = await ended
+    if error is not None:
+        raise error
+    return b"".join(pieces)
 
 
 def may_pass(error: UpstreamError) -> bool:

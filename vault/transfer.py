@@ -5,7 +5,8 @@
     STREAMING  head known, body growing; readers follow it       COMPLETE, FAILED
                (a body that breaks off is gone on with by Feed)
     COMPLETE   whole and verified; being placed in the store     leaves the table
-    FRESHENED  304: the stored entry's head renewed              leaves the table
+    FRESHENED  the stored entry stays, its head renewed: 304, or leaves the table
+               what its artifact takes for the same
     REFUSED    may not be stored: the first who asked is passed  leaves the table at once
                the body, the others ask for themselves
     FAILED     readers past the end get Truncated; who has no    leaves the table
@@ -26,7 +27,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from vault.answer import Answer
-from vault.artifact import Artifact, Headers
+from vault.artifact import Artifact, Head, Headers
 from vault.errors import BrokenAnswer, DigestMismatch, Truncated, Unavailable, VaultError
 from vault.feed import Changed, Feed, content_range, contradicts, total_of
 from vault.freshness import fresh, freshen, matches, resume_validator, storable, validators
@@ -91,6 +92,7 @@ class Transfer:
         self._bandwidth = bandwidth
         self._stored = stored
         self._private = private
+        self._confirmation: Answer | None = None
         self._waiting: list[Deferred[Outcome]] = []
         self._outcome: Outcome | Failure | None = None
         self._first = True
@@ -192,12 +194,13 @@ class Transfer:
             assert partial is not None
             await self._finish_partial(partial)
             return
-        if answer.status == 304:
+        renewed = self._renewed(answer)
+        if renewed is not None:
             assert self._stored is not None
             answer.discard()
-            await self._store.renew(self.artifact.key, self._stored, freshen(self._stored.head, answer.head))
+            await self._store.renew(self.artifact.key, self._stored, renewed)
             self.state = State.FRESHENED
-            self._tell(Outcome(State.FRESHENED, self._stored, status=304))
+            self._tell(Outcome(State.FRESHENED, self._stored, status=answer.status))
             return
         head, length = answer.head, answer.length
         if answer.status == 206:
@@ -218,6 +221,19 @@ class Transfer:
             await self._stream(answer, writer, length, leave)
             return
         await self._begin(answer, leave)
+
+    def _renewed(self, answer: Answer) -> Head | None:
+        """The stored entry's head from now on, where the answer means that it stays; None where a new body comes."""
+        stored = self._stored
+        if stored is None:
+            return None
+        if answer.status == 304 or answer is self._confirmation:
+            return freshen(stored.head, answer.head)
+        supersedes = self.artifact.supersedes
+        if supersedes is None or supersedes(stored.head, answer.head):
+            return None
+        self.log.warn("{key}: the upstream has an older copy than the stored one", key=plain(self.artifact.key))
+        return replace(stored.head, requested_at=answer.head.requested_at, received_at=answer.head.received_at)
 
     async def _begin(self, answer: Answer, leave: Callable[[Transfer], None]) -> None:
         """A whole body comes: into the store, or past it."""
@@ -303,6 +319,9 @@ class Transfer:
         No answer where the partial is the whole body already.
         """
         if self._stored is not None:
+            self._confirmation = await self._confirmed(self._stored)
+            if self._confirmation is not None:
+                return self._confirmation, None
             conditions = tuple(validators(self._stored.head))
             accept = (200, 203, 304) if conditions else (200, 203)
             answer = await self._sources.ask(self.artifact, conditions, accept=accept, patient=False)
@@ -341,6 +360,19 @@ class Transfer:
             return None, partial
         await self._store.discard(self.artifact.key)
         return await self._sources.ask(self.artifact), None
+
+    async def _confirmed(self, stored: StoredBody) -> Answer | None:
+        """The upstream's answer to HEAD, where that shows that the stored entry is what it has."""
+        if self.artifact.confirmed_by is None:
+            return None
+        try:
+            answer = await self._sources.ask(self.artifact, method="HEAD", patient=False)
+        except BrokenAnswer:
+            return None  # it may not know HEAD
+        if self.artifact.confirmed_by(stored.head, answer.head):
+            return answer
+        answer.discard()
+        return None
 
     def _now_fresh(self, partial: Partial) -> bool:
         return fresh(partial.head, self.artifact, self._store.now())

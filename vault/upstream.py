@@ -131,16 +131,20 @@ class Upstream:
         """Close idle connections."""
         await self._pool.closeCachedConnections()
 
-    async def ask(self, method: str, url: str, headers: Headers = (), spare: bool = False) -> Answer:
+    async def ask(
+        self, method: str, url: str, headers: Headers = (), spare: bool = False, confide: bool = False
+    ) -> Answer:
         """Send a request and wait for the head of the answer, following redirects.
 
-        With ``spare`` it fails where all connections to the host are in use, instead of waiting for one.  Raises
-        UpstreamError; a status code, whatever it is, is an answer.
+        With ``spare`` it fails where all connections to the host are in use, instead of waiting for one.  With
+        ``confide`` credentials in ``headers`` go to the host of ``url`` even if it is none of the configured ones.
+        Raises UpstreamError; a status code, whatever it is, is an answer.
         """
-        trusted = True
+        trusted: bool | None = None if confide and origin_of(url) not in self._origins else True
         asked = url
-        for _ in range(MAX_REDIRECTS + 1):
-            trusted = trusted and origin_of(url) in self._origins
+        for hop in range(MAX_REDIRECTS + 1):
+            if trusted is not None or hop:
+                trusted = bool(trusted) and origin_of(url) in self._origins
             answer = await self._ask_once(method, url, headers, trusted, spare)
             location = answer.head.get("Location")
             if answer.status not in REDIRECTS or location is None:
@@ -149,6 +153,10 @@ class Upstream:
             answer.discard()
             url = self._redirected(url, location)
         raise BrokenAnswer(f"{urlsplit(url).hostname} redirects more than {MAX_REDIRECTS} times")
+
+    def check_named(self, named_by: str, url: str) -> None:
+        """Raise ForbiddenTarget or BrokenAnswer for a URL, named by an answer, that must not be asked."""
+        self._redirected(named_by, url)
 
     def _redirected(self, url: str, location: str) -> str:
         try:
@@ -171,7 +179,7 @@ class Upstream:
             raise ForbiddenTarget(f"{urlsplit(url).hostname} redirects to {host}, which the vault must not contact")
         return target._replace(fragment="").geturl()
 
-    async def _ask_once(self, method: str, url: str, headers: Headers, trusted: bool, spare: bool) -> Answer:
+    async def _ask_once(self, method: str, url: str, headers: Headers, trusted: bool | None, spare: bool) -> Answer:
         timeout = self.options.first_byte_timeout
         authority = urlsplit(url).netloc
         host = self._hosts.get(authority)
@@ -192,7 +200,8 @@ class Upstream:
             host.gate = self._now() + min(wait, LONGEST_GATE)
         return answer
 
-    def _fields(self, url: str, headers: Headers, trusted: bool) -> Headers:
+    def _fields(self, url: str, headers: Headers, trusted: bool | None) -> Headers:
+        """The fields to send; ``trusted`` is None for a host that gets what ``headers`` has but nothing configured."""
         fields = list(headers)
         names = {name.lower() for name, _ in fields}
         if trusted:
@@ -200,7 +209,7 @@ class Upstream:
             if self.options.username is not None and "authorization" not in names:
                 pair = f"{self.options.username}:{self.options.password or ''}"
                 fields.append(("Authorization", "Basic " + base64.b64encode(pair.encode()).decode("ascii")))
-        else:
+        elif trusted is not None:
             fields = [field for field in fields if field[0].lower() not in ("authorization", "cookie")]
         names = {name.lower() for name, _ in fields}
         if "user-agent" not in names:

@@ -43,7 +43,7 @@ class HTTPTests(SynchronousTestCase):
 
     def test_challenge(self) -> None:
         """It has no answer to a challenge."""
-        answered = self.backend.authorize(self.backend.resolve("a", {}), "Basic")
+        answered = self.backend.authorize(self.backend.resolve("a", {}), "Basic", lambda url, headers: self.fail(url))
         self.assertEqual(self.successResultOf(answered), ())
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from vault.artifact import Artifact, Headers
+from vault.artifact import Artifact
+from vault.backend import Backend
 from vault.interfaces import IBackend
 from vault.options import Options
 
@@ -21,7 +21,7 @@ VOLATILE_TTL = 60.0
 
 @implementer(IBackend)
 @dataclass(frozen=True)
-class HTTPBackend:
+class HTTPBackend(Backend):
     """Paths below ``prefix`` are paths below each of ``upstreams``; ``ttl`` is in seconds."""
 
     name: str
@@ -39,10 +39,6 @@ class HTTPBackend:
             volatile_max_age=VOLATILE_TTL,
             backend=self.name,
         )
-
-    def authorize(self, artifact: Artifact, challenge: str) -> Deferred[Headers]:
-        """Nothing to add: a configured user name and password go with every request."""
-        return succeed(())
 
 
 def make_backend(name: str, options: Options) -> HTTPBackend:

@@ -7,6 +7,7 @@ reader's pace reaches the upstream.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable
@@ -102,6 +103,40 @@ class StoredBody:
 
     def attach(self, reader: Reader) -> None:
         """The open file keeps the bytes; nothing else is needed."""
+
+    def advance(self) -> None:
+        """Nothing is let go."""
+
+    def detach(self, reader: Reader) -> None:
+        """Nothing was kept for the reader."""
+
+
+@implementer(IBody)
+class MemoryBody:
+    """A short document that could not be stored."""
+
+    complete = True
+    joinable = True
+    floor = on_disk = 0
+    descriptor: int | None = None
+
+    def __init__(self, head: Head, data: bytes) -> None:
+        self.head = head
+        self.length: int | None = len(data)
+        self.size = len(data)
+        self.sha256: str | None = hashlib.sha256(data).hexdigest()
+        self._data = data
+
+    def grown(self, offset: int) -> Deferred[None]:
+        """It has grown already."""
+        return succeed(None)
+
+    def read(self, offset: int, limit: int) -> bytes | Deferred[bytes]:
+        """Some of the bytes."""
+        return self._data[offset : offset + limit]
+
+    def attach(self, reader: Reader) -> None:
+        """Nothing is needed."""
 
     def advance(self) -> None:
         """Nothing is let go."""

@@ -9,6 +9,7 @@ import errno
 import os
 import sqlite3
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vault.artifact import Head
@@ -85,3 +86,11 @@ def remove(store: Store, key: str) -> None:
             store.index.remove_partial(key)
     except (OSError, sqlite3.Error) as error:
         store.report("a partial file could not be removed", error)
+
+
+def boot_id() -> str:
+    """What the kernel calls this run of the machine; empty where it does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""  # unknown: then only synced bytes are relied on, see partial

@@ -27,8 +27,8 @@ from vault.store.body import GrowingBody, OpenFile, StoredBody
 from vault.store.disk import Disk
 from vault.store.index import Index, PartialRow, Row
 from vault.store.layout import Layout
-from vault.store.partials import Partial, begin, remove, sync
-from vault.store.placing import place, sha256_of
+from vault.store.partials import Partial, begin, boot_id, remove, sync
+from vault.store.placing import adopt_twin, place, sha256_of
 from vault.store.recovery import adopt
 from vault.store.space import Options, Space
 from vault.store.writer import FillWriter
@@ -58,7 +58,7 @@ class Store:
         self._clock = clock
         self.now = now
         self._index: Index | None = None
-        self.boot = _boot_id()
+        self.boot = boot_id()
         self._used: dict[str, float] = {}
         self.reading: WeakValueDictionary[str, OpenFile] = WeakValueDictionary()
         self.beginning: set[str] = set()
@@ -198,6 +198,20 @@ class Store:
             return None
         self.reading[key] = file
         return StoredBody(row.head, row.length, row.sha256, file, self._disk)
+
+    async def adopt_twin(self, key: str, digest: Digest, head: Head | None = None) -> StoredBody | None:
+        """Content stored under another key, made the entry of this key too; None where there is none.
+
+        Only sha256 digests are known to the index.  ``head`` is the new entry's, else it has the other one's.
+        """
+        if digest.algorithm != "sha256" or key in self.filling or key in self.beginning:
+            return None
+        try:
+            done = await self._disk.run(adopt_twin, self, key, digest.value, head)
+        except (OSError, sqlite3.Error) as error:
+            self.report(f"{plain(key)} could not be linked to the same content", error)
+            return None
+        return await self.find(key) if done else None
 
     async def renew(self, key: str, body: StoredBody, head: Head) -> None:
         """The upstream confirmed an entry: keep the head it sent with that."""
@@ -381,10 +395,3 @@ class Store:
         if not self.layout.intact():
             problems.append(f"the cache directory {self.layout.root} has vanished")
         return problems
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""  # unknown: then only synced bytes are relied on, see partial

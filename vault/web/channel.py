@@ -77,6 +77,7 @@ class VaultChannel(HTTPChannel):
     def connectionMade(self) -> None:
         """Begin to wait for a request."""
         super().connectionMade()
+        self.notes: dict[str, Any] = {}  # what recipes note about this client's connection
         socket = self.transport.transport if self.isSecure() else self.transport
         self.stall = StallWatch(
             self.site.reactor, lambda: unsent_bytes(socket), lambda: self.site.limits.stall_timeout, self._stalled

@@ -35,11 +35,15 @@ def reason_phrase(status: int) -> bytes:
         return b""
 
 
-def plain_text(text: str, retry_after: float | None = None) -> tuple[bytes, Headers]:
-    """The body and the fields of an answer that is ``text`` and a line feed; no cache may keep it."""
-    body = text.encode("utf-8", "replace") + b"\n"
+Form = tuple[str, bytes]
+"""A Content-Type and a body."""
+
+
+def plain_text(text: str, retry_after: float | None = None, form: Form | None = None) -> tuple[bytes, Headers]:
+    """The body and the fields of an answer that is ``form``, else ``text`` and a line feed; no cache may keep it."""
+    content_type, body = form or ("text/plain; charset=utf-8", text.encode("utf-8", "replace") + b"\n")
     headers = Headers()
-    headers.setRawHeaders(b"Content-Type", [b"text/plain; charset=utf-8"])
+    headers.setRawHeaders(b"Content-Type", [content_type.encode("ascii")])
     headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
     headers.setRawHeaders(b"Cache-Control", [b"no-store"])
     if retry_after is not None:
@@ -47,8 +51,10 @@ def plain_text(text: str, retry_after: float | None = None) -> tuple[bytes, Head
     return body, headers
 
 
-def respond(request: Request, status: int, text: str, retry_after: float | None = None) -> None:
-    """Answer ``request`` with ``text`` and a line feed, and finish it; no cache may keep the answer.
+def respond(
+    request: Request, status: int, text: str, retry_after: float | None = None, form: Form | None = None
+) -> None:
+    """Answer ``request`` with ``form``, else ``text`` and a line feed, and finish it; no cache may keep the answer.
 
     ``retry_after`` (seconds) becomes a whole ``Retry-After`` between 1 and 60.  A HEAD request gets the same fields and
     no body.  Fields that describe a representation are removed.  Where a response has begun, nothing true can be said
@@ -63,7 +69,7 @@ def respond(request: Request, status: int, text: str, retry_after: float | None 
         else:
             request.loseConnection()
         return
-    body, headers = plain_text(text, retry_after)
+    body, headers = plain_text(text, retry_after, form)
     for name in _REPRESENTATION:
         if status == 416 and name == b"Content-Range":
             continue  # there it tells the length that the range did not meet (RFC 9110 section 15.5.17)
@@ -88,8 +94,8 @@ def status_of(error: VaultError) -> int:
     return error.status
 
 
-def respond_error(request: Request, error: VaultError, backend: str = "") -> None:
-    """Answer ``request`` with what went wrong, naming the ``backend`` where one is concerned.
+def respond_error(request: Request, error: VaultError, backend: str = "", form: Form | None = None) -> None:
+    """Answer ``request`` with what went wrong, naming the ``backend`` where one is concerned, or in its own ``form``.
 
     ``Proxy-Status`` carries the error type of RFC 9209 section 2.3; 429 and 503 carry ``Retry-After``, the error's own
     or 5 seconds.
@@ -100,4 +106,4 @@ def respond_error(request: Request, error: VaultError, backend: str = "") -> Non
         retry_after = 5.0 if error.retry_after is None else error.retry_after
     request.responseHeaders.setRawHeaders(b"Proxy-Status", [f"{CACHE_NAME}; error={error.proxy_error}".encode("ascii")])
     text = str(error) or reason_phrase(status).decode("ascii")
-    respond(request, status, f"{backend}: {text}" if backend else text, retry_after)
+    respond(request, status, f"{backend}: {text}" if backend else text, retry_after, form)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from email.utils import formatdate
 
-from vault.artifact import Head
+from vault.artifact import PRIVATE_NOTE, Head
 from vault.freshness import FRAMING, HOP_BY_HOP, PRIVATE_TO_UPSTREAM, end_to_end
 from vault.outcome import How
 
@@ -59,7 +59,7 @@ def response_fields(head: Head, *, age: float | None, accept_ranges: bool) -> Fi
     fields = [
         (name.encode("latin-1", "replace"), value.encode("latin-1", "replace"))
         for name, value in head.headers
-        if name.lower() not in dropped
+        if name.lower() not in dropped and not name.lower().startswith(PRIVATE_NOTE)
     ]
     if head.get("Date") is None and head.received_at:
         fields.append((b"Date", formatdate(head.received_at, usegmt=True).encode("ascii")))

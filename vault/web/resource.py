@@ -14,14 +14,13 @@ from twisted.web.server import NOT_DONE_YET
 
 from vault.artifact import Artifact, Head
 from vault.body import ClientGone, Delivery, Part
-from vault.cache import Cache, Found
 from vault.errors import Truncated, VaultError
 from vault.freshness import age, cache_control
-from vault.interfaces import IBackend
-from vault.outcome import How
+from vault.interfaces import IBackend, IKitchen
+from vault.outcome import Asked, Found, How
 from vault.web import conditional, ranges
 from vault.web.accesslog import redact
-from vault.web.errors import respond, respond_error
+from vault.web.errors import respond, respond_error, status_of
 from vault.web.headers import cache_status, not_modified_fields, repr_digest, response_fields
 from vault.web.request import VaultRequest
 
@@ -52,12 +51,12 @@ class ArtifactResource(Resource):
     log = Logger()
 
     def __init__(
-        self, backend: IBackend, cache: Cache, reactor: Any, now: Callable[[], float], path: str = "",
+        self, backend: IBackend, kitchen: IKitchen, reactor: Any, now: Callable[[], float], path: str = "",
         instance: str = "",
     ) -> None:  # fmt: skip
         super().__init__()
         self.backend = backend
-        self.cache = cache
+        self.kitchen = kitchen
         self._reactor = reactor
         self._now = now
         self._path = path
@@ -65,7 +64,7 @@ class ArtifactResource(Resource):
 
     def at(self, path: str) -> ArtifactResource:
         """The resource of one path."""
-        return ArtifactResource(self.backend, self.cache, self._reactor, self._now, path, self._instance)
+        return ArtifactResource(self.backend, self.kitchen, self._reactor, self._now, path, self._instance)
 
     def render_GET(self, request: VaultRequest) -> int:
         """Answer with the artifact; also for HEAD."""
@@ -83,11 +82,12 @@ class ArtifactResource(Resource):
             if self._instance and self._instance in headers.get("via", ""):
                 respond(request, 508, "This request came from this very server: its upstream leads back to it.")
                 return
-            artifact = self.backend.resolve(self._path, headers)
-            asked = cache_control(Head(headers=(("Cache-Control", headers.get("cache-control", "")),)))
-            no_cache = "no-cache" in asked or asked.get("max-age") == "0"
-            look = self.cache.head if request.method == b"HEAD" else self.cache.lookup
-            found = await look(artifact, no_cache)
+            wanted = self.backend.resolve(self._path, headers)
+            asked = self._asked(request, headers)
+            if isinstance(wanted, Artifact):
+                found = await self.kitchen.find(wanted, asked)
+            else:
+                found = await wanted.find(self.kitchen, asked)
         except VaultError as error:
             self._refuse(request, error)
             return
@@ -96,17 +96,23 @@ class ArtifactResource(Resource):
             found.body.detach(_GLANCE)
             return
         try:
-            await self._serve(request, artifact, headers, found)
+            await self._serve(request, headers, found)
         except VaultError as error:
             self._refuse(request, error)
+
+    def _asked(self, request: VaultRequest, headers: dict[str, str]) -> Asked:
+        directives = cache_control(Head(headers=(("Cache-Control", headers.get("cache-control", "")),)))
+        no_cache = "no-cache" in directives or directives.get("max-age") == "0"
+        assert request.channel is not None
+        return Asked(request.method == b"HEAD", no_cache, request.channel.notes)
 
     def _refuse(self, request: VaultRequest, error: VaultError) -> None:
         request.cache_result = "MISS"
         request.setHeader(b"X-Cache", b"MISS")
         request.setHeader(b"Cache-Status", f"ArtifactVault; fwd=uri-miss; detail={error.proxy_error}".encode("ascii"))
-        respond_error(request, error, self.backend.name)
+        respond_error(request, error, self.backend.name, self.backend.refusal(status_of(error), error))
 
-    async def _serve(self, request: VaultRequest, artifact: Artifact, headers: dict[str, str], found: Found) -> None:
+    async def _serve(self, request: VaultRequest, headers: dict[str, str], found: Found) -> None:
         head = self._head(found)
         method = request.method.decode("ascii")
         if conditional.evaluate(method, headers, head):
@@ -117,8 +123,8 @@ class ArtifactResource(Resource):
             request.finish()
             return
         reply = None
-        if method == "GET" and "range" in headers and conditional.range_applies(headers, head):
-            reply = await self._ranged(request, artifact, headers["range"], found, head)
+        if method == "GET" and "range" in headers and found.ranges and conditional.range_applies(headers, head):
+            reply = await self._ranged(request, headers["range"], found, head)
             if reply is None and request.finished:
                 return
         if reply is None:
@@ -160,9 +166,7 @@ class ArtifactResource(Resource):
         else:
             request.finish()
 
-    async def _ranged(
-        self, request: VaultRequest, artifact: Artifact, asked: str, found: Found, head: Head
-    ) -> Reply | None:
+    async def _ranged(self, request: VaultRequest, asked: str, found: Found, head: Head) -> Reply | None:
         """The reply to a Range request; None for the whole body, or when it is answered already (416)."""
         body = found.body
         if body.length is None:
@@ -191,14 +195,14 @@ class ArtifactResource(Resource):
             parts.append(multipart.closing)
             return Reply(206, parts, multipart.content_length, None, multipart.header.decode("ascii"))
         start, stop = spans[0]
-        if not body.complete and found.how is not How.BYPASS and not self.cache.near(artifact, body, start):
-            direct = await self.cache.fetch_range(artifact, body, start, stop)
+        if not body.complete and found.how is not How.BYPASS and found.ahead is not None:
+            direct = await found.ahead(start, stop)
             if direct is not None:
                 found.body, found.how, found.fwd, found.stored = direct, How.BYPASS, "partial", False
         return Reply(206, [(start, stop)], stop - start, ranges.content_range(start, stop, length))
 
     def _head(self, found: Found) -> Head:
-        head = found.body.head
+        head = found.head or found.body.head
         if head.etag is None and found.body.sha256 is not None:
             # A validator of our own, so that what the upstream gave none for can be resumed and revalidated.
             head = head.with_headers({"ETag": f'"sha256-{found.body.sha256}"'})

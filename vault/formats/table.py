@@ -1,0 +1,77 @@
+"""A sorted table in a file: what a large document says of each of its entries, found again without reading it whole.
+
+Each line is a key, a tab and a value in UTF-8, sorted by the key's bytes; a look-up reads a few hundred bytes for each
+halving of the file.  Neither keys nor values have tabs or line feeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from vault.interfaces import IBody
+
+PROBE = 512
+"""Bytes read at once: more than most lines have, so that one read finds a whole line."""
+
+BATCH = 500
+"""Lines written out at once."""
+
+
+def build(entries: Iterable[tuple[str, str]]) -> Iterator[bytes]:
+    """The table of these entries, of which the first counts where a key is given twice; raises ValueError for a tab."""
+    found: dict[bytes, bytes] = {}
+    for key, value in entries:
+        if "\t" in key or "\n" in key or "\t" in value or "\n" in value:
+            raise ValueError(f"not fit for a table: {key[:80]!r}")
+        found.setdefault(key.encode(), value.encode())
+    keys = sorted(found)
+    for start in range(0, len(keys), BATCH):
+        yield b"".join(b"%b\t%b\n" % (key, found[key]) for key in keys[start : start + BATCH])
+
+
+async def look_up(table: IBody, key: str) -> str | None:
+    """The value of ``key`` in a complete table; None where it has none."""
+    wanted = key.encode()
+    low, high = 0, table.size  # the wanted line, if any, begins in [low, high)
+    while low < high:
+        middle = (low + high) // 2
+        start = await _line_start(table, middle, low)
+        line = await _line(table, start)
+        found, _, value = line.partition(b"\t")
+        if found == wanted:
+            return value.decode()
+        if found < wanted:
+            low = start + len(line) + 1
+        else:
+            high = start
+    return None
+
+
+async def _line_start(table: IBody, offset: int, low: int) -> int:
+    """Where the line begins that holds the byte at ``offset``; a line begins at ``low``."""
+    end = offset
+    while end > low:
+        start = max(low, end - PROBE)
+        before = await _read(table, start, end - start)
+        feed = before.rfind(b"\n")
+        if feed >= 0:
+            return start + feed + 1
+        end = start
+    return low
+
+
+async def _line(table: IBody, start: int) -> bytes:
+    """The line that begins at ``start``, without its line feed."""
+    data = b""
+    while b"\n" not in data and start + len(data) < table.size:
+        data += await _read(table, start + len(data), PROBE)
+    return data.partition(b"\n")[0]
+
+
+async def _read(table: IBody, offset: int, size: int) -> bytes:
+    """Exactly ``size`` bytes, or those up to the end."""
+    data = b""
+    while len(data) < size and offset + len(data) < table.size:
+        piece = table.read(offset + len(data), size - len(data))
+        data += piece if isinstance(piece, bytes) else await piece
+    return data

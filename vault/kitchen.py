@@ -1,0 +1,203 @@
+"""Kitchen: what recipes work with, over one backend's cache: whole bodies, and documents made of others once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from vault.artifact import Artifact, Digest, Head, Headers
+from vault.cache import Cache
+from vault.errors import BrokenAnswer, VaultError
+from vault.interfaces import IBody, IKitchen
+from vault.outcome import Asked, Found
+from vault.sources import Sources
+from vault.store.body import MemoryBody
+from vault.store.disk import Disk
+from vault.store.store import Store
+
+T = TypeVar("T")
+
+MADE_FROM = "X-Vault-Made-From"
+"""In a stored head: what the document was made of."""
+
+PIECE = 256 * 1024
+
+
+@implementer(IKitchen)
+class Kitchen:
+    """See IKitchen.  ``workers`` computes; ``members`` are the kitchens of the backend's members by name."""
+
+    log = Logger()
+
+    def __init__(
+        self, cache: Cache, sources: Sources, store: Store, workers: Disk, now: Callable[[], float],
+        members: Mapping[str, Kitchen] | None = None,
+    ) -> None:  # fmt: skip
+        self.cache = cache
+        self.now = now
+        self._sources = sources
+        self._store = store
+        self._workers = workers
+        self._members = members or {}
+        self._under_way: dict[str, list[Deferred[Any]]] = {}
+        self._behind: dict[str, Deferred[None]] = {}
+
+    def of(self, member: str) -> Kitchen:
+        """The kitchen of a member."""
+        return self._members[member]
+
+    @property
+    def caches(self) -> list[Cache]:
+        """This backend's cache and those of its members."""
+        return [self.cache, *(cache for member in self._members.values() for cache in member.caches)]
+
+    def stop(self) -> None:
+        """End what goes on behind."""
+        for running in list(self._behind.values()):
+            running.cancel()
+        for member in self._members.values():
+            member.stop()
+
+    # -- artifacts --------------------------------------------------------------------------------------------------
+
+    async def find(self, artifact: Artifact, asked: Asked) -> Found:
+        """What to serve for a request that wants just this artifact."""
+        look = self.cache.head if asked.head_only else self.cache.lookup
+        return await look(artifact, asked.no_cache)
+
+    async def fetch(self, artifact: Artifact, no_cache: bool = False) -> Found:
+        """The artifact's body."""
+        return await self.cache.lookup(artifact, no_cache)
+
+    async def stored(self, key: str) -> IBody | None:
+        """What is stored under a key."""
+        return await self._store.find(key)
+
+    async def read(self, body: IBody, limit: int) -> bytes:
+        """A whole body in memory; the body is attached to meanwhile, so that one passed through stays readable."""
+        reader = _Whole()
+        body.attach(reader)
+        pieces: list[bytes] = []
+        try:
+            while True:
+                await body.grown(reader.offset)
+                if reader.offset >= body.size:
+                    return b"".join(pieces)
+                if max(body.size, body.length or 0) > limit:
+                    raise BrokenAnswer(f"a document of at most {limit} bytes was expected, and more came")
+                piece = body.read(reader.offset, PIECE)
+                data = piece if isinstance(piece, bytes) else await piece
+                pieces.append(data)
+                reader.offset += len(data)
+                body.advance()
+        finally:
+            body.detach(reader)
+
+    async def ask(self, artifact: Artifact, method: str = "HEAD", headers: Headers = ()) -> Head:
+        """The head of the upstream's answer."""
+        answer = await self._sources.ask(artifact, headers, method, accept=(200, 203, 304), patient=False)
+        answer.discard()
+        return answer.head
+
+    async def adopt(self, key: str, digest: Digest, head: Head) -> IBody | None:
+        """Give stored content this key too."""
+        return await self._store.adopt_twin(key, digest, head)
+
+    async def remove(self, key: str) -> None:
+        """Remove what is stored under a key."""
+        await self._store.remove(key)
+
+    # -- documents made of others -----------------------------------------------------------------------------------
+
+    async def make(
+        self, key: str, made_from: str, build: Callable[[], Iterable[bytes]], headers: Headers = ()
+    ) -> IBody:
+        """The document of a key, made anew where it was made of something else."""
+        known = await self._store.find(key)
+        if known is not None and known.head.get(MADE_FROM) == made_from:
+            return known
+        # The name holds what it is made of: who wants another version is not given this one.
+        return await self.once(f"make {key} {made_from}", lambda: self._make(key, made_from, build, headers))
+
+    async def _make(self, key: str, made_from: str, build: Callable[[], Iterable[bytes]], headers: Headers) -> IBody:
+        pieces = await self.work(lambda: list(build()))
+        now = self.now()
+        head = Head(200, (*headers, (MADE_FROM, made_from)), now, now)
+        return await self.once(f"keep {key}", lambda: self._keep(key, head, pieces))
+
+    async def _keep(self, key: str, head: Head, pieces: list[bytes]) -> IBody:
+        while key in self._store.filling or key in self._store.beginning:
+            await self._sources.sleep(0.05)  # another version is just being written
+        writer = await self._store.create(key, head, sum(map(len, pieces)), None)
+        try:
+            for piece in pieces if writer.storing else ():
+                writer.write(piece)
+            if writer.storing:
+                await writer.finish()
+        finally:
+            await self._store.ended(writer, keep=False)
+        stored = await self._store.find(key) if writer.storing else None
+        if stored is None or stored.head.get(MADE_FROM) != head.get(MADE_FROM):
+            return MemoryBody(head, b"".join(pieces))
+        return stored
+
+    # -- work -------------------------------------------------------------------------------------------------------
+
+    def work(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
+        """Compute on another thread."""
+        return self._workers.run(function, *arguments)
+
+    def once(self, name: str, begin: Callable[[], Awaitable[T]]) -> Deferred[T]:
+        """The result of ``begin()``, shared by all who wait under this name."""
+        waiter: Deferred[T] = Deferred(lambda leaving: self._leave(name, leaving))
+        waiting = self._under_way.get(name)
+        if waiting is not None:
+            waiting.append(waiter)
+            return waiter
+        self._under_way[name] = [waiter]
+
+        def told(result: Any) -> None:
+            for other in self._under_way.pop(name):
+                other.callback(result)
+
+        ensureDeferred(_awaited(begin)).addBoth(told)
+        return waiter
+
+    def _leave(self, name: str, waiter: Deferred[Any]) -> None:
+        waiting = self._under_way.get(name, [])
+        if waiter in waiting:
+            waiting.remove(waiter)
+
+    def behind(self, name: str, begin: Callable[[], Awaitable[Any]]) -> None:
+        """Do something that nobody waits for."""
+        if name in self._behind:
+            return
+
+        async def run() -> None:
+            try:
+                await self._sources.sleep(0)  # so that it is in the table before it can end
+                await begin()
+            except CancelledError:
+                pass
+            except VaultError as error:
+                self.log.info("{name}: {error}", name=name, error=str(error))
+            except Exception:
+                self.log.failure("{name} went wrong", name=name)
+            finally:
+                self._behind.pop(name, None)
+
+        self._behind[name] = ensureDeferred(run())
+
+
+class _Whole:
+    """Reads a body from its beginning."""
+
+    offset = 0
+
+
+async def _awaited(begin: Callable[[], Awaitable[T]]) -> T:
+    return await begin()
