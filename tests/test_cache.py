@@ -10,8 +10,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.memory import DATE, Asked, Client, Rig, RigCase
-from vault.memory import MEMORY, Memory
 from vault.errors import Missing
+from vault.memory import MEMORY, Memory
 
 BODY = b"0123456789"
 STRONG = ('ETag: "1"', f"Date: {DATE}")

@@ -47,6 +47,9 @@ Headers = tuple[tuple[str, str], ...]
 PRIVATE_NOTE = "x-vault-"
 """What the names of fields begin with (in lower case) that the vault keeps in stored heads and sends to nobody."""
 
+NOTED_URL = "X-Vault-Url"
+"""See ``Artifact.note_url``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -115,7 +118,8 @@ class Artifact:
     ``confirmed_by(stored, answer)``: an expired copy is revalidated by HEAD, and this says from the two heads whether
     it is still what the upstream has; a GET follows where not.  ``supersedes(stored, answer)``: False where a 200 shows
     itself to be older than the stored copy, which is then kept.  ``gone_ttl``: for how long (seconds) a stored copy is
-    still served once the upstream says 404 or 410; None means for ever.
+    still served once the upstream says 404 or 410; None means for ever.  ``note_url``: the stored head keeps the URL
+    that the body came from, after redirects, in the field ``NOTED_URL``; links in a page are relative to it.
     """
 
     key: str
@@ -129,6 +133,7 @@ class Artifact:
     confirmed_by: Callable[[Head, Head], bool] | None = field(default=None, compare=False)
     supersedes: Callable[[Head, Head], bool] | None = field(default=None, compare=False)
     gone_ttl: float | None = None
+    note_url: bool = False
 
     @property
     def immutable(self) -> bool:

@@ -27,7 +27,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from vault.answer import Answer
-from vault.artifact import Artifact, Head, Headers
+from vault.artifact import NOTED_URL, Artifact, Head, Headers
 from vault.errors import BrokenAnswer, DigestMismatch, Truncated, Unavailable, VaultError
 from vault.feed import Changed, Feed, content_range, contradicts, total_of
 from vault.freshness import fresh, freshen, matches, resume_validator, storable, validators
@@ -209,8 +209,6 @@ class Transfer:
             length = found[2] if found is not None else None
             # The upstream confirmed with If-Range that this is what it has now.
             head = replace(partial.head, requested_at=head.requested_at, received_at=head.received_at)
-        if answer.status == 206:
-            assert partial is not None
             writer = await self._store.create(self.artifact.key, head, length, self.artifact.digest, partial)
             if writer.received == 0:
                 answer.abort()  # what came before is gone, or cannot be had from a failing disk
@@ -237,6 +235,8 @@ class Transfer:
 
     async def _begin(self, answer: Answer, leave: Callable[[Transfer], None]) -> None:
         """A whole body comes: into the store, or past it."""
+        if self.artifact.note_url:
+            answer.head = answer.head.with_headers({NOTED_URL: answer.url})
         if self._keepable(answer) and not self._private:
             writer = await self._store.create(self.artifact.key, answer.head, answer.length, self.artifact.digest)
             if writer.storing:
