@@ -1,0 +1,229 @@
+"""What an artifact says of itself: its URLs' order, what confirms or supersedes it, how long what has gone stays."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+
+from tests.memory import Rig, RigCase
+from vault.artifact import NOTED_URL, Artifact, Head, Headers
+from vault.backends.http import HTTPBackend
+from vault.errors import ForbiddenTarget, Missing, Overloaded
+from vault.interfaces import Ask
+from vault.outcome import Found, How
+
+TWO = ("http://origin.test/", "http://second.test/")
+
+
+def same_digest(stored: Head, answer: Head) -> bool:
+    """What a registry's tags are compared by."""
+    return stored.get("X-Digest") == answer.get("X-Digest")
+
+
+def not_older(stored: Head, answer: Head) -> bool:
+    """What pages with serial numbers are compared by."""
+    return int(answer.get("X-Serial") or 0) >= int(stored.get("X-Serial") or 0)
+
+
+class RuleCase(RigCase):
+    """Fetching an artifact with rules."""
+
+    def fetch(self, rig: Rig, artifact: Artifact) -> Found:
+        """The body, when everything due has happened."""
+        fetching = rig.run(rig.kitchen.fetch(artifact))
+        rig.net.pass_time(10)
+        found: Found = self.successResultOf(fetching)
+        return found
+
+    def error(self, rig: Rig, artifact: Artifact) -> Any:
+        """What fetching fails with."""
+        fetching = rig.run(rig.kitchen.fetch(artifact))
+        rig.net.pass_time(30)
+        return self.failureResultOf(fetching).value
+
+
+class OrderTests(RuleCase):
+    """``in_order``."""
+
+    def test_missing_goes_on(self) -> None:
+        """The next URL is asked where the one before says that it has no such thing."""
+        rig = self.rig(urls=TWO)
+        second = rig.net.origin("second.test")
+        rig.origin.answer = lambda asked: asked.answer(404)
+        second.answer = lambda asked: asked.answer(200, body=b"second")
+        self.assertEqual(self.fetch(rig, rig.artifact(in_order=True)).body.length, 6)
+
+    def test_outage_stops(self) -> None:
+        """The next URL is not asked where the one before failed: it may have another thing under that name."""
+        rig = self.rig(urls=TWO)
+        second = rig.net.origin("second.test")
+        rig.origin.answer = lambda asked: asked.answer(500)
+        second.answer = lambda asked: asked.answer(200, body=b"an impostor")
+        self.assertIsInstance(self.error(rig, rig.artifact(in_order=True)), Overloaded)
+        self.assertEqual(second.requests, [])
+
+
+class ConfirmationTests(RuleCase):
+    """``confirmed_by``."""
+
+    def stored(self) -> tuple[Rig, Artifact]:
+        """An expired entry with the digest 1."""
+        rig = self.rig(stale_while_revalidate=0.0)
+        rig.fill("a", b"hello", "X-Digest: 1", 'ETag: "x"')
+        rig.net.pass_time(100)
+        rig.origin.requests.clear()
+        return rig, rig.artifact(max_age=60.0, confirmed_by=same_digest)
+
+    def test_confirmed(self) -> None:
+        """A HEAD that shows the same digest makes the stored copy fresh again, without a GET."""
+        rig, artifact = self.stored()
+        rig.origin.answer = lambda asked: asked.head(200, "X-Digest: 1", "X-Limit: 9", length=5)
+        found = self.fetch(rig, artifact)
+        self.assertEqual((found.how, [asked.method for asked in rig.origin.requests]), (How.REVALIDATED, ["HEAD"]))
+        self.assertEqual(found.body.head.get("X-Limit"), "9")
+        self.assertEqual(self.fetch(rig, artifact).how, How.HIT)
+
+    def test_changed(self) -> None:
+        """Another digest is followed by a GET of the new body."""
+        rig, artifact = self.stored()
+        rig.origin.answer = lambda asked: (
+            asked.head(200, "X-Digest: 2", length=3)
+            if asked.method == "HEAD"
+            else asked.answer(200, "X-Digest: 2", body=b"new")
+        )
+        self.assertEqual(self.fetch(rig, artifact).body.length, 3)
+        self.assertEqual([asked.method for asked in rig.origin.requests], ["HEAD", "GET"])
+
+    def test_head_unknown(self) -> None:
+        """Where the upstream does not know HEAD, the copy is revalidated as any other."""
+        rig, artifact = self.stored()
+        rig.origin.answer = lambda asked: asked.answer(405 if asked.method == "HEAD" else 304)
+        self.assertEqual(self.fetch(rig, artifact).how, How.REVALIDATED)
+
+    def test_failure(self) -> None:
+        """Where the HEAD fails the stored copy is served as stale."""
+        rig, artifact = self.stored()
+        rig.origin.answer = lambda asked: asked.answer(429, "Retry-After: 7")
+        self.assertEqual(self.fetch(rig, artifact).how, How.STALE)
+
+
+class SupersedingTests(RuleCase):
+    """``supersedes``."""
+
+    def test_serial(self) -> None:
+        """An answer that is older than the stored copy is not taken over; a newer one is."""
+        rig = self.rig(stale_while_revalidate=0.0)
+        rig.fill("a", b"hello", "X-Serial: 5")
+        artifact = rig.artifact(max_age=60.0, supersedes=not_older)
+        for serial, length in ((4, 5), (6, 3)):
+            rig.net.pass_time(100)
+            rig.origin.answer = lambda asked, serial=serial: asked.answer(200, f"X-Serial: {serial}", body=b"new")
+            self.assertEqual(self.fetch(rig, artifact).body.length, length)
+        rig.origin.requests.clear()
+        self.assertEqual(self.fetch(rig, artifact).how, How.HIT)
+
+
+class GoneTests(RuleCase):
+    """``gone_ttl``."""
+
+    def test_gone(self) -> None:
+        """What has gone is served as stale for a while, counted from the first 404, and then it is missing."""
+        rig = self.rig(stale_while_revalidate=0.0)
+        rig.fill("a", b"hello")
+        artifact = rig.artifact(max_age=60.0, gone_ttl=1000.0)
+        rig.origin.answer = lambda asked: asked.answer(404)
+        for _ in range(5):
+            rig.net.pass_time(190)
+            self.assertEqual(self.fetch(rig, artifact).how, How.STALE)
+            rig.again()  # it is known after a restart, too
+        rig.net.pass_time(190)
+        self.assertIsInstance(self.error(rig, artifact), Missing)
+        self.assertEqual(rig.stored, 0)
+
+    def test_back(self) -> None:
+        """What comes back in time is as it was, and its time begins anew if it goes again."""
+        rig = self.rig(stale_while_revalidate=0.0)
+        rig.fill("a", b"hello", 'ETag: "1"')
+        artifact = rig.artifact(max_age=60.0, gone_ttl=1000.0)
+        for status in (404, 304, 404, 404):
+            rig.net.pass_time(700)
+            rig.origin.answer = lambda asked, status=status: asked.answer(status)
+            self.assertEqual(self.fetch(rig, artifact).how, How.REVALIDATED if status == 304 else How.STALE)
+
+
+class NotedTests(RuleCase):
+    """``note_url``."""
+
+    def test_redirected(self) -> None:
+        """The stored head keeps the URL after redirects, and no client is told it."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: (
+            asked.answer(302, "Location: /elsewhere/b") if asked.target == "/a" else asked.answer(200, body=b"x")
+        )
+        found = self.fetch(rig, rig.artifact(note_url=True))
+        self.assertEqual(found.body.head.get(NOTED_URL), "http://origin.test/elsewhere/b")
+        self.assertNotIn("elsewhere", rig.request().raw.decode())
+
+
+class Asking(HTTPBackend):
+    """Asks the token server that a challenge names, with a password."""
+
+    known: Headers = ()
+
+    def credentials(self, artifact: Artifact, url: str) -> Headers:
+        """The token, once there is one."""
+        return self.known
+
+    def authorize(self, artifact: Artifact, challenge: str, ask: Ask) -> Deferred[Headers]:
+        """Ask for a token."""
+        return ensureDeferred(self._ask(challenge.partition("=")[2], ask))
+
+    async def _ask(self, realm: str, ask: Ask) -> Headers:
+        answering: Awaitable[tuple[Head, bytes]] = ask(realm, (("Authorization", "Basic cGFzc3dvcmQ="),))
+        head, body = await answering
+        assert head.status == 200
+        token = (("Authorization", f"Bearer {body.decode()}"),)
+        object.__setattr__(self, "known", token)
+        return token
+
+
+class TokenServerTests(RuleCase):
+    """A token server that a challenge names."""
+
+    def asking(self, realm: str) -> Rig:
+        """A vault whose origin wants a token from ``realm``."""
+        rig = self.rig(backend=Asking("files", "/files/", ("http://origin.test/",)), headers=(("X-Key", "secret"),))
+        rig.origin.answer = lambda asked: (
+            asked.answer(200, body=b"x")
+            if asked.get("authorization") == "Bearer t"
+            else asked.answer(401, f"WWW-Authenticate: Bearer realm={realm}")
+        )
+        return rig
+
+    def test_token(self) -> None:
+        """It is asked with the credentials meant for it, not with those of the upstream; the token is used at once."""
+        rig = self.asking("http://tokens.test/token")
+        tokens = rig.net.origin("tokens.test")
+        tokens.answer = lambda asked: asked.answer(200, body=b"t")
+        self.assertEqual(self.fetch(rig, rig.artifact()).body.length, 1)
+        self.assertEqual(tokens.last.get("authorization"), "Basic cGFzc3dvcmQ=")
+        self.assertIsNone(tokens.last.get("x-key"))
+        self.assertEqual(self.fetch(rig, rig.artifact("b")).body.length, 1)
+        self.assertEqual((len(tokens.requests), len(rig.origin.requests)), (1, 3))
+
+    def test_redirected(self) -> None:
+        """Credentials do not follow a redirect of the token server to another host."""
+        rig = self.asking("http://tokens.test/token")
+        rig.net.origin("tokens.test").answer = lambda asked: asked.answer(302, "Location: http://other.test/")
+        other = rig.net.origin("other.test")
+        other.answer = lambda asked: asked.answer(200, body=b"t")
+        self.fetch(rig, rig.artifact())
+        self.assertIsNone(other.last.get("authorization"))
+
+    def test_forbidden(self) -> None:
+        """A token server on the vault's own machine is not asked where the upstream is elsewhere."""
+        for realm in ("http://127.0.0.1/token", "http://localhost/token", "ftp://tokens.test/"):
+            rig = self.asking(realm)
+            self.assertIsInstance(self.error(rig, rig.artifact()), ForbiddenTarget, realm)
