@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from tests.memory import Rig, RigCase
-from vault.artifact import NOTED_URL, Artifact, Head, Headers
+from vault.artifact import NOTED_URL, Artifact, Digest, Head, Headers
 from vault.backends.http import HTTPBackend
-from vault.errors import ForbiddenTarget, Missing, Overloaded
+from vault.errors import BrokenAnswer, DigestMismatch, ForbiddenTarget, Missing, Overloaded
 from vault.interfaces import Ask
 from vault.outcome import Found, How
 
@@ -107,6 +109,53 @@ class ConfirmationTests(RuleCase):
         rig, artifact = self.stored()
         rig.origin.answer = lambda asked: asked.answer(429, "Retry-After: 7")
         self.assertEqual(self.fetch(rig, artifact).how, How.STALE)
+
+
+class PromiseTests(RuleCase):
+    """``promised`` and ``limit``, and one key that is asked for in several places."""
+
+    def promised(self, rig: Rig, **changes: Any) -> Artifact:
+        """An artifact whose digest the answer names."""
+        return rig.artifact(promised=lambda head: Digest.parse(head.get("X-Digest") or ""), **changes)
+
+    def test_kept(self) -> None:
+        """A body that has the digest its answer names is kept."""
+        rig = self.rig()
+        named = f"X-Digest: sha256:{hashlib.sha256(b'hello').hexdigest()}"
+        rig.origin.answer = lambda asked: asked.answer(200, named, body=b"hello")
+        self.assertTrue(self.fetch(rig, self.promised(rig)).body.complete)
+        self.assertEqual(rig.stored, 1)
+
+    def test_broken(self) -> None:
+        """A body that has not the digest its answer names is not kept, and its last byte is not to be had."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(200, f"X-Digest: sha256:{64 * '0'}", body=b"hello")
+        body = self.fetch(rig, self.promised(rig)).body
+        self.assertIsInstance(self.failureResultOf(body.grown(5)).value, DigestMismatch)
+        self.assertEqual(rig.stored, 0)
+
+    def test_limit(self) -> None:
+        """An answer that announces more than the limit is refused before its body."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.head(200, length=11)
+        self.assertIsInstance(self.error(rig, rig.artifact(limit=10)), BrokenAnswer)
+        self.assertEqual(rig.stored, 0)
+
+    def test_elsewhere(self) -> None:
+        """What one place does not have is asked for in another under the same key, also while the first is asked."""
+        rig = self.rig()
+        digest = Digest("sha256", hashlib.sha256(b"hello").hexdigest())
+        first = rig.artifact("a", digest=digest)
+        second = replace(first, urls=("http://origin.test/b",))
+        fetching = rig.run(rig.kitchen.fetch(first))
+        joining = rig.run(rig.kitchen.fetch(second))
+        rig.origin.last.answer(404)
+        rig.net.pass_time()
+        self.assertIsInstance(self.failureResultOf(fetching).value, Missing)
+        self.assertEqual(rig.origin.last.target, "/b")
+        rig.origin.last.answer(200, body=b"hello")
+        rig.net.pass_time()
+        self.assertEqual(self.successResultOf(joining).body.length, 5)
 
 
 class SupersedingTests(RuleCase):

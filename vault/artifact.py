@@ -120,6 +120,8 @@ class Artifact:
     itself to be older than the stored copy, which is then kept.  ``gone_ttl``: for how long (seconds) a stored copy is
     still served once the upstream says 404 or 410; None means for ever.  ``note_url``: the stored head keeps the URL
     that the body came from, after redirects, in the field ``NOTED_URL``; links in a page are relative to it.
+    ``promised(head)``: the digest that the answer itself names; the body is checked as if it had been known before.
+    ``limit``: an answer that announces more bytes is refused.
     """
 
     key: str
@@ -134,6 +136,17 @@ class Artifact:
     supersedes: Callable[[Head, Head], bool] | None = field(default=None, compare=False)
     gone_ttl: float | None = None
     note_url: bool = False
+    promised: Callable[[Head], Digest | None] | None = field(default=None, compare=False)
+    limit: int | None = None
+
+    @property
+    def asked_at(self) -> str:
+        """Key and first URL: what is missing in one place may be had under the same key from another."""
+        return " ".join((self.key, *self.urls[:1]))
+
+    def digest_of(self, head: Head) -> Digest | None:
+        """The digest that a body with this head must have; None where nobody knows."""
+        return self.digest or (None if self.promised is None else self.promised(head))
 
     @property
     def immutable(self) -> bool:

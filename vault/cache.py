@@ -201,7 +201,7 @@ class Cache:
             return Found(stored, How.STALE, detail="timeout")
         except VaultError as error:
             if isinstance(error, Missing) and await self._gone(artifact, stored):
-                self._missing.note(artifact.key, self._options.negative_ttl, error)
+                self._missing.note(artifact.asked_at, self._options.negative_ttl, error)
                 raise
             self._note(artifact, error)
             return Found(stored, How.STALE, detail=error.proxy_error)
@@ -241,7 +241,7 @@ class Cache:
 
     async def _absent(self, artifact: Artifact) -> Found:
         key = artifact.key
-        missing = self._missing.get(key)
+        missing = self._missing.get(artifact.asked_at)
         if missing is not None and missing[1] is not None:
             error = copy.copy(missing[1])
             error.retry_after = None if error.retry_after is None else missing[0]
@@ -259,16 +259,20 @@ class Cache:
         try:
             outcome = await waiting
         except Missing as error:
-            self._missing.note(key, self._options.negative_ttl, error)
+            if transfer is not None and transfer.artifact.urls != artifact.urls:
+                if not transfer.left:
+                    await transfer.gone()
+                return await self.lookup(artifact)  # another place was asked, and did not have it
+            self._missing.note(artifact.asked_at, self._options.negative_ttl, error)
             raise
         except UpstreamError as error:
             if error.retry_after is not None:
-                self._missing.note(key, min(error.retry_after, 3600), error)
+                self._missing.note(artifact.asked_at, min(error.retry_after, 3600), error)
             raise
         return await self._told(artifact, outcome, "uri-miss")
 
     async def _told(self, artifact: Artifact, outcome: Outcome, fwd: str) -> Found:
-        self._missing.forget(artifact.key)
+        self._missing.forget(artifact.asked_at)
         self._resting.forget(artifact.key)
         if outcome.state is State.REFUSED:
             if outcome.uncacheable:
@@ -301,12 +305,12 @@ class Cache:
         """For a HEAD request: what is stored or being fetched, else the upstream's own answer to HEAD."""
         key = artifact.key
         if self._running(artifact) is None and key not in self.transfers and not self._options.offline:
-            known = self._missing.get(key)
+            known = self._missing.get(artifact.asked_at)
             if known is None and not await self._have(artifact) and key not in self.transfers:
                 try:
                     answer = await self._sources.ask(artifact, method="HEAD")
                 except Missing as error:
-                    self._missing.note(key, self._options.negative_ttl, error)
+                    self._missing.note(artifact.asked_at, self._options.negative_ttl, error)
                     raise
                 except UpstreamError as error:
                     if error.status != 502:

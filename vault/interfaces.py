@@ -49,7 +49,8 @@ class IBackend(Interface):
     def authorize(artifact: Artifact, challenge: str, ask: Ask) -> Deferred[Headers]:
         """The header fields that answer an upstream's ``WWW-Authenticate`` challenge (RFC 9110 section 11.6.1).
 
-        ``ask`` is for a token server that the challenge names.  Fires with no fields when there is no answer to it.
+        ``ask`` is for a token server that the challenge names, which is empty where a 401 came without one.  Fires
+        with no fields when there is no answer to it.
         """
 
     def heard(artifact: Artifact, head: Head) -> None:

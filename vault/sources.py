@@ -100,8 +100,8 @@ class Sources:
         """The answer of one URL; raises UpstreamError for a status that is not in ``accept``."""
         fields = artifact.headers + headers
         answer = await self.upstream.ask(method, url, fields + self.backend.credentials(artifact, url), spare)
-        challenge = answer.head.get("WWW-Authenticate")
-        if answer.status == 401 and challenge is not None:
+        if answer.status == 401:
+            challenge = answer.head.get("WWW-Authenticate") or ""
             answer.discard()
             credentials = await self.backend.authorize(artifact, challenge, partial(self._ask_named, answer.url))
             if not credentials:

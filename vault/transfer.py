@@ -209,7 +209,7 @@ class Transfer:
             length = found[2] if found is not None else None
             # The upstream confirmed with If-Range that this is what it has now.
             head = replace(partial.head, requested_at=head.requested_at, received_at=head.received_at)
-            writer = await self._store.create(self.artifact.key, head, length, self.artifact.digest, partial)
+            writer = await self._store.create(self.artifact.key, head, length, self.artifact.digest_of(head), partial)
             if writer.received == 0:
                 answer.abort()  # what came before is gone, or cannot be had from a failing disk
                 await self._store.ended(writer, keep=False)
@@ -237,8 +237,12 @@ class Transfer:
         """A whole body comes: into the store, or past it."""
         if self.artifact.note_url:
             answer.head = answer.head.with_headers({NOTED_URL: answer.url})
+        if answer.length is not None and answer.length > (self.artifact.limit or answer.length):
+            answer.abort()
+            raise BrokenAnswer(f"{answer.host} sent {answer.length} bytes where at most {self.artifact.limit} may come")
+        digest = self.artifact.digest_of(answer.head)
         if self._keepable(answer) and not self._private:
-            writer = await self._store.create(self.artifact.key, answer.head, answer.length, self.artifact.digest)
+            writer = await self._store.create(self.artifact.key, answer.head, answer.length, digest)
             if writer.storing:
                 await self._stream(answer, writer, answer.length, leave)
                 return
@@ -251,7 +255,7 @@ class Transfer:
         try:
             if waits:
                 answer = await self._sources.ask(self.artifact)
-            writer = self._store.pass_through(self.artifact.key, answer.head, answer.length, self.artifact.digest)
+            writer = self._store.pass_through(self.artifact.key, answer.head, answer.length, digest)
             await self._stream(answer, writer, answer.length, leave)
         finally:
             upstream.paced.release()
@@ -265,9 +269,7 @@ class Transfer:
         self, answer: Answer, writer: FillWriter, length: int | None, leave: Callable[[Transfer], None]
     ) -> None:
         self.body = writer.body
-        feed = self.feed = Feed(
-            self.artifact, self._sources, writer, answer, length, self._clock, self._bandwidth
-        )  # fmt: skip
+        feed = self.feed = Feed(self.artifact, self._sources, writer, answer, length, self._clock, self._bandwidth)
         if writer.storing:
             self.state = State.STREAMING
         else:
@@ -276,15 +278,8 @@ class Transfer:
         writer.body.deserted = lambda: None if writer.storing else feed.leave()
         keep = False
         try:
-            self._tell(
-                Outcome(
-                    self.state,
-                    writer.body,
-                    delimited=answer.delimited,
-                    status=answer.status,
-                    uncacheable=not self._keepable(answer),
-                )
-            )
+            uncacheable = not self._keepable(answer)
+            self._tell(Outcome(self.state, writer.body, False, answer.delimited, answer.status, uncacheable))
             if not writer.storing:
                 self._clock.callLater(UNREAD_LIMIT, self._unread, writer)
             await feed.run()
@@ -385,9 +380,8 @@ class Transfer:
 
     async def _finish_partial(self, partial: Partial) -> None:
         """All bytes were there when the vault was stopped: verify and store them."""
-        writer = await self._store.create(
-            self.artifact.key, partial.head, partial.size, self.artifact.digest, partial
-        )  # fmt: skip
+        digest = self.artifact.digest_of(partial.head)
+        writer = await self._store.create(self.artifact.key, partial.head, partial.size, digest, partial)
         self.body = writer.body
         if not writer.storing:
             raise BrokenAnswer("the disk failed; ask again")

@@ -16,7 +16,7 @@ from vault.artifact import Artifact, Head
 from vault.body import ClientGone, Delivery, Part
 from vault.errors import Truncated, VaultError
 from vault.freshness import age, cache_control
-from vault.interfaces import IBackend, IKitchen
+from vault.interfaces import IBackend, IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 from vault.web import conditional, ranges
 from vault.web.accesslog import redact
@@ -82,7 +82,7 @@ class ArtifactResource(Resource):
             if self._instance and self._instance in headers.get("via", ""):
                 respond(request, 508, "This request came from this very server: its upstream leads back to it.")
                 return
-            wanted = self.backend.resolve(self._path, headers)
+            wanted = self._wanted(headers)
             asked = self._asked(request, headers)
             if isinstance(wanted, Artifact):
                 found = await self.kitchen.find(wanted, asked)
@@ -99,6 +99,9 @@ class ArtifactResource(Resource):
             await self._serve(request, headers, found)
         except VaultError as error:
             self._refuse(request, error)
+
+    def _wanted(self, headers: dict[str, str]) -> Artifact | IRecipe:
+        return self.backend.resolve(self._path, headers)
 
     def _asked(self, request: VaultRequest, headers: dict[str, str]) -> Asked:
         directives = cache_control(Head(headers=(("Cache-Control", headers.get("cache-control", "")),)))
