@@ -50,6 +50,9 @@ PRIVATE_NOTE = "x-vault-"
 NOTED_URL = "X-Vault-Url"
 """See ``Artifact.note_url``."""
 
+MADE_FROM = "X-Vault-Made-From"
+"""In the stored head of a document that was made of others: what it was made of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Head:

@@ -41,6 +41,16 @@ class BadRequest(VaultError):
     proxy_error = "http_request_error"
 
 
+class Moved(VaultError):
+    """What is asked for has another address; ``location`` is a reference to it (RFC 9110 section 10.2.2)."""
+
+    status = 301
+
+    def __init__(self, location: str) -> None:
+        super().__init__(f"The address is {location}")
+        self.location = location
+
+
 class UpstreamError(VaultError):
     """The upstream did not give what was asked for."""
 

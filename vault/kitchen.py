@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from vault.artifact import Artifact, Digest, Head, Headers
+from vault.artifact import MADE_FROM, Artifact, Digest, Head, Headers
 from vault.cache import Cache
 from vault.errors import BrokenAnswer, VaultError
 from vault.interfaces import IBody, IKitchen
@@ -20,9 +20,6 @@ from vault.store.disk import Disk
 from vault.store.store import Store
 
 T = TypeVar("T")
-
-MADE_FROM = "X-Vault-Made-From"
-"""In a stored head: what the document was made of."""
 
 PIECE = 256 * 1024
 

@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from vault.answer import Answer
-from vault.artifact import Artifact, Head, Headers
+from vault.artifact import NOTED_URL, Artifact, Head, Headers
 from vault.errors import (
     BrokenAnswer,
     ConnectionRefused,
@@ -109,6 +109,8 @@ class Sources:
             answer = await self.upstream.ask(method, url, fields + credentials)
         self.backend.heard(artifact, answer.head)
         if answer.status in accept:
+            if artifact.note_url and answer.status in (200, 203):
+                answer.head = answer.head.with_headers({NOTED_URL: answer.url})
             return answer
         answer.discard()
         raise self._error(answer)

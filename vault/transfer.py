@@ -27,7 +27,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from vault.answer import Answer
-from vault.artifact import NOTED_URL, Artifact, Head, Headers
+from vault.artifact import Artifact, Head, Headers
 from vault.errors import BrokenAnswer, DigestMismatch, Truncated, Unavailable, VaultError
 from vault.feed import Changed, Feed, content_range, contradicts, total_of
 from vault.freshness import fresh, freshen, matches, resume_validator, storable, validators
@@ -235,8 +235,6 @@ class Transfer:
 
     async def _begin(self, answer: Answer, leave: Callable[[Transfer], None]) -> None:
         """A whole body comes: into the store, or past it."""
-        if self.artifact.note_url:
-            answer.head = answer.head.with_headers({NOTED_URL: answer.url})
         if answer.length is not None and answer.length > (self.artifact.limit or answer.length):
             answer.abort()
             raise BrokenAnswer(f"{answer.host} sent {answer.length} bytes where at most {self.artifact.limit} may come")

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from twisted.web.http import Request
 from twisted.web.http_headers import Headers
 
-from vault.errors import Missing, UpstreamError, VaultError
+from vault.errors import Missing, Moved, UpstreamError, VaultError
 from vault.web.headers import CACHE_NAME, retry_after_value
 
 # What describes a representation that is not sent after all (RFC 9110 section 8), or how long it may be kept.
@@ -100,6 +100,10 @@ def respond_error(request: Request, error: VaultError, backend: str = "", form: 
     ``Proxy-Status`` carries the error type of RFC 9209 section 2.3; 429 and 503 carry ``Retry-After``, the error's own
     or 5 seconds.
     """
+    if isinstance(error, Moved):
+        request.responseHeaders.setRawHeaders(b"Location", [error.location.encode("ascii")])
+        respond(request, error.status, str(error))
+        return
     status = status_of(error)
     retry_after = None
     if status in (429, 503):
