@@ -116,6 +116,7 @@ class Artifact:
     fresh; None means that it never changes.  ``volatile_max_age`` is used instead when the upstream's answer itself
     shows that it changes (an HTML page, ``no-cache``); None means that the answer is not asked.  ``digest`` is what
     the body must have, when that is known before; content that is stored under another key is then not fetched again.
+    ``size``: its length in bytes, likewise; an answer of another length is not taken, and the next URL asked.
 
     ``in_order``: a URL is only asked once those before it have said 404; otherwise whichever answers will do.
     ``confirmed_by(stored, answer)``: an expired copy is revalidated by HEAD, and this says from the two heads whether
@@ -133,6 +134,7 @@ class Artifact:
     max_age: float | None = None
     volatile_max_age: float | None = None
     digest: Digest | None = None
+    size: int | None = None
     backend: str = field(default="")
     in_order: bool = False
     confirmed_by: Callable[[Head, Head], bool] | None = field(default=None, compare=False)

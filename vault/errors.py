@@ -62,6 +62,10 @@ class BrokenAnswer(UpstreamError):
     """The upstream answered with something that cannot be right."""
 
 
+class OtherVersion(BrokenAnswer):
+    """The upstream has something else under that name than what is known to be wanted."""
+
+
 class CutAnswer(BrokenAnswer):
     """The upstream's answer ended within its head, or has a head larger than is taken."""
 

@@ -115,6 +115,12 @@ class IKitchen(Interface):
     def work(function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         """Compute ``function(*arguments)`` on another thread."""
 
+    def sleep(seconds: float) -> Deferred[None]:
+        """Fires after a while; can be cancelled."""
+
+    def within(seconds: float, waiting: Deferred[T]) -> Awaitable[T]:
+        """What ``waiting`` gives; raises TimeoutError where that takes longer, and cancels it."""
+
     def once(name: str, begin: Callable[[], Awaitable[T]]) -> Deferred[T]:
         """The result of ``begin()``, begun once for all who wait under this name; it goes on if they leave."""
 

@@ -148,6 +148,29 @@ class Kitchen:
         """Compute on another thread."""
         return self._workers.run(function, *arguments)
 
+    def sleep(self, seconds: float) -> Deferred[None]:
+        """Fires after a while."""
+        return self._sources.sleep(seconds)
+
+    async def within(self, seconds: float, waiting: Deferred[T]) -> T:
+        """What ``waiting`` gives, if it does in time."""
+        late = False
+
+        def give_up(slept: None) -> None:
+            nonlocal late
+            late = True
+            waiting.cancel()
+
+        timer = self.sleep(seconds).addCallbacks(give_up, lambda failure: failure.trap(CancelledError) and None)
+        try:
+            return await waiting
+        except CancelledError:
+            if late:
+                raise TimeoutError from None
+            raise
+        finally:
+            timer.cancel()
+
     def once(self, name: str, begin: Callable[[], Awaitable[T]]) -> Deferred[T]:
         """The result of ``begin()``, shared by all who wait under this name."""
         waiter: Deferred[T] = Deferred(lambda leaving: self._leave(name, leaving))

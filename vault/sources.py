@@ -22,6 +22,7 @@ from vault.errors import (
     CutAnswer,
     Missing,
     NameNotFound,
+    OtherVersion,
     Overloaded,
     Refused,
     Timeout,
@@ -111,6 +112,10 @@ class Sources:
         if answer.status in accept:
             if artifact.note_url and answer.status in (200, 203):
                 answer.head = answer.head.with_headers({NOTED_URL: answer.url})
+            size = answer.length if answer.status in (200, 203) and method == "GET" else None
+            if None not in (size, artifact.size) and size != artifact.size:
+                answer.abort()
+                raise OtherVersion(f"{answer.host} has another version: {size} bytes, not {artifact.size}")
             return answer
         answer.discard()
         raise self._error(answer)
