@@ -259,6 +259,22 @@ class NextURLTests(FeedCase):
         self.assertEqual((asked.get("Range"), asked.get("If-Range")), ("bytes=5-", MODIFIED))
         self.assertEqual(rig.stored, 1)
 
+    def test_proved(self) -> None:
+        """With a digest known, a mirror without validators in common may send the rest: the digest tells at the end."""
+        rig = self.rig(urls=TWO)
+        second = rig.net.origin("second.test")
+        second.answer = lambda asked: ranged(asked, 'ETag: "other"')
+        rig.origin.answer = lambda asked: asked.head(200, length=10)
+        artifact = rig.artifact(digest=Digest("sha256", hashlib.sha256(BODY).hexdigest()))
+        found = rig.run(rig.kitchen.fetch(artifact))
+        rig.origin.last.send(BODY[:4])
+        rig.net.pass_time(0.05)
+        rig.origin.refuse = ConnectionRefusedError()
+        rig.origin.last.close()
+        rig.net.pass_time(30)
+        self.assertTrue(self.successResultOf(found).body.complete)
+        self.assertEqual((rig.stored, second.last.get("range")), (1, "bytes=4-"))
+
     def test_other_date(self) -> None:
         """A mirror with another date has another file: the client is cut off."""
         other = (f"Last-Modified: {DATE}", f"Date: {DATE}", 'ETag: "1"')
@@ -417,3 +433,62 @@ class FunctionTests(SynchronousTestCase):
         ]
         for known, answer, elsewhere, expected in table:
             self.assertEqual(contradicts(known, answer, elsewhere), expected, (known, answer, elsewhere))
+
+
+class RedirectedTests(FeedCase):
+    """Bodies that a redirect led to."""
+
+    def redirector(self, *mirrors: str) -> Rig:
+        """A vault whose origin sends each request to the next of these hosts."""
+        rig = self.rig()
+        self.hops: list[str] = []
+
+        def answer(asked: Asked) -> None:
+            self.hops.append(mirrors[len(self.hops) % len(mirrors)])
+            asked.answer(302, f"Location: http://{self.hops[-1]}/a")
+
+        rig.origin.answer = answer
+        return rig
+
+    def test_same_host(self) -> None:
+        """The rest is asked of the host that the redirect led to, which has the same representation."""
+        rig = self.redirector("m1.test", "m2.test")
+        m1, m2 = rig.net.origin("m1.test"), rig.net.origin("m2.test")
+        m1.answer = lambda asked: asked.head(200, 'ETag: "m1"', length=10)
+        m2.answer = lambda asked: ranged(asked, 'ETag: "m2"')
+        client = rig.request()
+        m1.last.send(BODY[:4])
+        rig.net.pass_time(0.05)
+        m1.answer = lambda asked: ranged(asked, 'ETag: "m1"')
+        m1.last.close()
+        rig.net.pass_time(30)
+        self.assertEqual((client.body, client.whole, self.hops), (BODY, True, ["m1.test"]))
+        self.assertEqual(m1.last.get("range"), "bytes=4-")
+
+    def test_other_mirror(self) -> None:
+        """Where that host has gone, the redirect is followed again; another mirror's copy of the same date goes on."""
+        rig = self.redirector("m1.test", "m2.test")
+        m1, m2 = rig.net.origin("m1.test"), rig.net.origin("m2.test")
+        m1.answer = lambda asked: asked.head(200, 'ETag: "m1"', *DATED, length=10)
+        m2.answer = lambda asked: ranged(asked, 'ETag: "m2"', *DATED)
+        client = rig.request()
+        m1.last.send(BODY[:4])
+        rig.net.pass_time(0.05)
+        m1.refuse = ConnectionRefusedError()
+        m1.last.close()
+        rig.net.pass_time(30)
+        self.assertEqual((client.body, client.whole, self.hops), (BODY, True, ["m1.test", "m2.test"]))
+
+    def test_other_version(self) -> None:
+        """A mirror whose copy is not shown to be the same never goes on: the client is cut off."""
+        rig = self.redirector("m1.test", "m2.test")
+        m1, m2 = rig.net.origin("m1.test"), rig.net.origin("m2.test")
+        m1.answer = lambda asked: asked.head(200, 'ETag: "1"', *DATED, length=10)
+        m2.answer = lambda asked: ranged(asked, 'ETag: "1"', "Last-Modified: Mon, 02 Nov 2026 08:00:00 GMT", DATED[1])
+        client = rig.request()
+        m1.last.send(BODY[:4])
+        rig.net.pass_time(0.05)
+        m1.refuse = ConnectionRefusedError()
+        m1.last.close()
+        rig.net.pass_time(60)
+        self.assertCut(client, rig)

@@ -11,7 +11,7 @@ from zope.interface import implementer
 from tests.memory import Rig, RigCase
 from vault.artifact import Artifact, Digest, Head
 from vault.backends.http import HTTPBackend
-from vault.errors import BrokenAnswer, VaultError
+from vault.errors import BrokenAnswer, Refused, Truncated, VaultError
 from vault.interfaces import IBackend, IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 
@@ -175,6 +175,27 @@ class KitchenTests(RigCase):
             self.assertEqual(self.successResultOf(rig.run(rig.kitchen.read(body, 10))), text)
         self.assertEqual(rig.stored, 1)
 
+    def test_made_of_two(self) -> None:
+        """Whoever wants the document of one version is never given that of another which is being kept just then."""
+        rig = self.rig()
+        rig.workers.held = rig.disk.held = True
+        waiting = {text: self.made(rig, text, [text.encode()]) for text in ("one", "two", "three")}
+        rig.workers.release()
+        for _ in range(20):
+            rig.disk.release()
+            rig.net.pass_time(0.1)
+        for text, made in waiting.items():
+            body = self.successResultOf(made)
+            self.assertEqual(self.successResultOf(rig.run(rig.kitchen.read(body, 10))), text.encode())
+
+    def test_cut_file(self) -> None:
+        """A stored file that somebody shortened is an error to a recipe, not an endless wait."""
+        rig = self.rig()
+        rig.fill("a", b"hello")
+        body = self.successResultOf(rig.run(rig.kitchen.stored("files/a")))
+        (rig.store.layout.root / "files/a").write_bytes(b"he")
+        self.failureResultOf(rig.run(rig.kitchen.read(body, 10)), Truncated)
+
     def test_build_fails(self) -> None:
         """What building raises is told to all who wait, and the next one builds again."""
         rig = self.rig()
@@ -295,3 +316,45 @@ class TwinTests(RigCase):
         rig.net.pass_time()
         self.assertEqual([self.successResultOf(found).how for found in waiting], [How.MISS, How.JOINED])
         self.assertEqual(len(rig.origin.requests), 1)
+
+    def test_other_digest(self) -> None:
+        """Who wants another digest than the one being fetched is not joined to that fill: it gets what it asked for."""
+        rig = self.rig()
+        wanted = Digest("sha256", HELLO)
+        other = Digest("sha256", "0" * 64)
+        first = rig.run(rig.kitchen.fetch(rig.artifact(digest=other)))
+        for artifact in (rig.artifact(digest=wanted), rig.artifact()):
+            self.assertIs(rig.kitchen.cache._foreign(artifact), artifact.digest is not None)
+        second = rig.run(rig.kitchen.fetch(rig.artifact(digest=wanted)))
+        for asked in rig.origin.requests:
+            asked.answer(200, body=b"hello")
+        rig.net.pass_time(1)
+        self.assertEqual(len(rig.origin.requests), 2)
+        self.assertIsNotNone(self.successResultOf(first).body.failure)
+        self.assertEqual(self.successResultOf(second).body.length, 5)
+
+    def test_own_place(self) -> None:
+        """Who joined a request that is refused in another place asks its own place, and hears what that one says."""
+        rig = self.rig()
+        public = rig.artifact("x", digest=Digest("sha256", HELLO))
+        private = rig.artifact("y", key=public.key, digest=public.digest)
+        rig.origin.answer = lambda asked: (
+            asked.answer(403) if asked.target == "/y" else asked.answer(200, body=b"hello")
+        )
+        waiting = [rig.run(rig.kitchen.fetch(artifact)) for artifact in (private, public)]
+        rig.net.pass_time(5)
+        self.failureResultOf(waiting[0], Refused)
+        self.assertEqual(self.successResultOf(waiting[1]).body.length, 5)
+
+    def test_at_once(self) -> None:
+        """Many who adopt the same content at once all get it, by one link."""
+        rig = self.rig()
+        rig.fill("a", b"hello")
+        rig.disk.held = True
+        artifact = rig.artifact("b", digest=Digest("sha256", HELLO))
+        waiting = [rig.run(rig.kitchen.fetch(artifact)) for _ in range(8)]
+        for _ in range(20):
+            rig.disk.release()
+            rig.net.pass_time()
+        self.assertEqual([self.successResultOf(found).how for found in waiting], [How.HIT] * 8)
+        self.assertEqual((len(rig.origin.requests), rig.store.problems()), (1, []))

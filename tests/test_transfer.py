@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
 
-from tests.memory import DATE, Rig, RigCase
+from tests.memory import DATE, MODIFIED, Asked, Client, Rig, RigCase
 from vault.artifact import Digest
 from vault.outcome import How
 
@@ -439,3 +443,100 @@ class PartialTests(RigCase):
         self.assertEqual(client.status, 503)
         rig.origin.answer = lambda asked: asked.answer(206, "Content-Range: bytes 5-9/10", *STRONG, body=BODY[5:])
         self.assertServed(rig)
+
+
+class ElsewhereTests(RigCase):
+    """What an earlier fill left, from another place."""
+
+    def left(self, *fields: str) -> Rig:
+        """A vault that was stopped after half a body from origin.test, and has other.test now."""
+        rig = self.rig()
+        rig.request()
+        rig.origin.last.head(200, *fields, length=10)
+        rig.origin.last.send(BODY[:5])
+        rig.net.pass_time(1)
+        rig.stop()
+        rig.again()
+        return rig
+
+    def ask(self, rig: Rig, *fields: str) -> Client:
+        """Ask for the same thing from the other place, which knows ranges."""
+        other = rig.net.origin("other.test")
+        whole = b"abcdefghij"
+
+        def answer(asked: Asked) -> None:
+            if asked.get("range") is None:
+                asked.answer(200, *fields, body=whole)
+            else:
+                asked.answer(206, "Content-Range: bytes 5-9/10", *fields, body=whole[5:])
+
+        other.answer = answer
+        object.__setattr__(rig.backend, "upstreams", ("http://other.test/",))
+        return rig.request()
+
+    def test_same_tag(self) -> None:
+        """A tag of one place says nothing of another's: the body is begun anew, no two are put together."""
+        rig = self.left('ETag: "1"', f"Last-Modified: {MODIFIED}", f"Date: {DATE}")
+        client = self.ask(rig, 'ETag: "1"', "Last-Modified: Mon, 02 Nov 2026 08:00:00 GMT", f"Date: {DATE}")
+        self.assertEqual((client.body, client.whole), (b"abcdefghij", True))
+
+    def test_same_date(self) -> None:
+        """Equal strong dates show that it is the same file, as on mirrors."""
+        rig = self.left('ETag: "1"', f"Last-Modified: {MODIFIED}", f"Date: {DATE}")
+        client = self.ask(rig, 'ETag: "2"', f"Last-Modified: {MODIFIED}", f"Date: {DATE}")
+        self.assertEqual((client.body, client.whole), (BODY[:5] + b"fghij", True))
+
+
+class FileTests(RigCase):
+    """The files of fills, once these are over."""
+
+    def open_deleted(self, rig: Rig) -> list[str]:
+        """The files below the cache directory that are open though they were removed."""
+        links = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+        root = str(rig.store.layout.root.absolute())
+        return [link for link in links if link.startswith(root) and link.endswith(" (deleted)")]
+
+    def test_failed(self) -> None:
+        """The space of a fill that failed is free at once, not when the collector comes by."""
+        rig = self.rig()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        client = rig.request()
+        rig.origin.last.head(200, length=10)
+        rig.origin.last.send(BODY[:5])
+        rig.net.pass_time(1)
+        rig.origin.last.close()
+        rig.net.pass_time(60)
+        self.assertTrue(client.aborted)
+        self.assertEqual(self.open_deleted(rig), [])
+
+    def test_being_read(self) -> None:
+        """What joiners still read after the fill's end counts as being read: it is not removed to make room."""
+        rig = self.rig()
+        client = rig.request()
+        rig.origin.last.head(200, length=10)
+        rig.net.pass_time(0.1)
+        client.pause()
+        rig.origin.last.send(BODY)
+        rig.net.pass_time(1)
+        self.assertEqual((rig.stored, client.whole), (1, False))
+        rig.store.options = replace(rig.store.options, max_size=1)
+        rig.store.space.make_room(0)
+        self.assertEqual(rig.stored, 1)
+        client.resume()
+        rig.net.pass_time(1)
+        self.assertTrue(client.whole)
+
+    def test_no_row(self) -> None:
+        """Where the index cannot take a new entry its file is not left behind, unknown to everybody."""
+        rig = self.rig()
+
+        def put(row: object) -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        rig.store.index.put = put  # type: ignore[method-assign,assignment]  # a disk that fails just then
+        client = rig.request()
+        rig.origin.last.answer(200, body=BODY)
+        rig.net.pass_time(1)
+        self.assertTrue(client.whole)
+        self.assertFalse((rig.store.layout.root / "files/a").exists())

@@ -161,10 +161,13 @@ class Cache:
         )  # fmt: skip
 
     def _foreign(self, artifact: Artifact) -> bool:
-        """True while the key is being fetched from elsewhere: from where a configuration since replaced said."""
+        """True while something else is being fetched under the key: from elsewhere, or with another digest."""
         transfer = self.transfers.get(artifact.key)
-        if transfer is None or (artifact.digest is not None and transfer.artifact.digest == artifact.digest):
+        if transfer is None:
             return False
+        if artifact.digest is not None:
+            # What has the same digest is the same wherever it comes from; what is not checked for it may be another.
+            return transfer.artifact.digest != artifact.digest
         return transfer.artifact.urls != artifact.urls
 
     async def _stored(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> Found:
@@ -258,15 +261,14 @@ class Cache:
             self._run(self.transfers[key])
         try:
             outcome = await waiting
-        except Missing as error:
+        except UpstreamError as error:
             if transfer is not None and transfer.artifact.urls != artifact.urls:
                 if not transfer.left:
                     await transfer.gone()
-                return await self.lookup(artifact)  # another place was asked, and did not have it
-            self._missing.note(artifact.asked_at, self._options.negative_ttl, error)
-            raise
-        except UpstreamError as error:
-            if error.retry_after is not None:
+                return await self.lookup(artifact)  # another place was asked, and this one may have it
+            if isinstance(error, Missing):
+                self._missing.note(artifact.asked_at, self._options.negative_ttl, error)
+            elif error.retry_after is not None:
                 self._missing.note(artifact.asked_at, min(error.retry_after, 3600), error)
             raise
         return await self._told(artifact, outcome, "uri-miss")
@@ -305,12 +307,15 @@ class Cache:
         """For a HEAD request: what is stored or being fetched, else the upstream's own answer to HEAD."""
         key = artifact.key
         if self._running(artifact) is None and key not in self.transfers and not self._options.offline:
-            known = self._missing.get(artifact.asked_at)
+            only_head = f"HEAD {artifact.asked_at}"  # some servers know nothing of what they have when asked by HEAD
+            known = self._missing.get(artifact.asked_at) or self._missing.get(only_head)
+            if known is not None and known[1] is not None:
+                raise copy.copy(known[1])
             if known is None and not await self._have(artifact) and key not in self.transfers:
                 try:
                     answer = await self._sources.ask(artifact, method="HEAD")
                 except Missing as error:
-                    self._missing.note(artifact.asked_at, self._options.negative_ttl, error)
+                    self._missing.note(only_head, self._options.negative_ttl, error)
                     raise
                 except UpstreamError as error:
                     if error.status != 502:

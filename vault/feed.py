@@ -21,7 +21,7 @@ from vault.freshness import resume_validator, same_representation, same_tag, str
 from vault.rate import Rate
 from vault.sources import Sources
 from vault.store.writer import FillWriter
-from vault.urls import plain
+from vault.urls import origin_of, plain
 
 PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
@@ -95,6 +95,8 @@ class Feed:
         self._sleeping: Deferred[None] | None = None
         self._asking: Deferred[Answer | None] | None = None
         self._origin = answer.asked
+        self._came_from = answer.url
+        self._direct = answer.url != answer.asked  # behind a redirect: the host that it led to is asked first
         self._url = artifact.urls.index(answer.asked) if answer.asked in artifact.urls else 0
 
     @property
@@ -142,6 +144,7 @@ class Feed:
                 )
                 await self._pause(PAUSES[min(failures, len(PAUSES) - 1)])
                 failures += 1
+                direct = self._direct
                 self._asking = ensureDeferred(self._ask_rest())
                 try:
                     answer = await self._asking
@@ -154,7 +157,8 @@ class Feed:
                     raise
                 except UpstreamError as failed:
                     error = failed
-                    self._url += 1
+                    if not direct:
+                        self._url += 1
                 if self._stopped is not None:
                     if answer is not None:
                         answer.abort()
@@ -249,30 +253,37 @@ class Feed:
         """An answer that goes on where the writer is, None where nothing is left to come; raises Truncated."""
         offset = self.writer.received
         url = self.artifact.urls[self._url % len(self.artifact.urls)]
+        proved = self.writer.hashes.expected is not None  # the digest tells at the end, whoever sends the rest
+        direct, self._direct = self._direct, False
+        if direct:
+            url = self._came_from
         last = "" if self._end is None or self._end == self.writer.body.length else str(self._end - 1)
         headers: Headers = (("Range", f"bytes={offset}-{last}"),)
-        elsewhere = url != self._origin
+        elsewhere = url not in (self._origin, self._came_from)
         validator = resume_validator(self._head)
         if elsewhere:
             dated = strong_date(self._head) is not None
             validator = self._head.last_modified if dated else strong_tag(self._head)
-            if self.artifact.digest is None and (validator is None or self.writer.body.length is None):
+            if not proved and (validator is None or self.writer.body.length is None):
                 raise BrokenAnswer(f"nothing could show that {plain(url)} is the same file")
         if validator is not None:
             headers += (("If-Range", validator),)
         try:
             answer = await self._sources.ask_at(url, self.artifact, headers, accept=(200, 203, 206, 416))
         except Missing as error:
-            if len(self.artifact.urls) == 1:
+            if len(self.artifact.urls) == 1 and not direct:
                 raise Changed(f"{plain(url)} is no longer there") from error
             raise
         self._skip = 0
-        if answer.status == 206 and not contradicts(self._head, answer.head, elsewhere):
+        # A redirect may lead to another mirror than before.
+        elsewhere = elsewhere or origin_of(answer.url) != origin_of(self._came_from)
+        if answer.status == 206 and ((proved and elsewhere) or not contradicts(self._head, answer.head, elsewhere)):
             found = content_range(answer.head)
             length = self.writer.body.length
             same_length = found is not None and (found[2] == length or (not elsewhere and None in (length, found[2])))
             if found is not None and found[0] == offset and same_length:
                 self._end = found[2] if self._end is None else self._end
+                self._moved_to(answer, elsewhere)
                 return answer
         elif (
             answer.status in (200, 203)
@@ -281,18 +292,25 @@ class Feed:
         ):
             # It does not know ranges: what is there already is read once more and dropped.
             self._skip = offset
+            self._moved_to(answer, elsewhere)
             return answer
         answer.abort()
         if answer.status == 416 and self.writer.body.length is None and total_of(answer.head) == offset:
             return None  # only the sign of the end was missing
         if answer.status == 416:
             raise Changed(f"{answer.host} announced more bytes than it has")
-        if elsewhere:
+        if elsewhere or direct:
             raise BrokenAnswer(f"{answer.host} has another version")
         raise Changed(f"the copy at {answer.host} changed during the transfer")
 
+    def _moved_to(self, answer: Answer, elsewhere: bool) -> None:
+        """The rest comes from ``answer``: if that breaks off too, its host is asked first."""
+        self._direct = answer.url != answer.asked
+        if not elsewhere:
+            self._came_from = answer.url
+
     def _same(self, found: Head, elsewhere: bool) -> bool:
-        if self.artifact.digest is not None:
+        if self.writer.hashes.expected is not None:
             return True
         if elsewhere:
             return same_elsewhere(self._head, found)

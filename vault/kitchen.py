@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from vault.artifact import MADE_FROM, Artifact, Digest, Head, Headers
 from vault.cache import Cache
-from vault.errors import BrokenAnswer, VaultError
+from vault.errors import BrokenAnswer, Truncated, VaultError
 from vault.interfaces import IBody, IKitchen
 from vault.outcome import Asked, Found
 from vault.sources import Sources
@@ -88,6 +88,8 @@ class Kitchen:
                     raise BrokenAnswer(f"a document of at most {limit} bytes was expected, and more came")
                 piece = body.read(reader.offset, PIECE)
                 data = piece if isinstance(piece, bytes) else await piece
+                if not data:
+                    raise Truncated("a stored file is shorter than it was")
                 pieces.append(data)
                 reader.offset += len(data)
                 body.advance()
@@ -124,7 +126,7 @@ class Kitchen:
         pieces = await self.work(lambda: list(build()))
         now = self.now()
         head = Head(200, (*headers, (MADE_FROM, made_from)), now, now)
-        return await self.once(f"keep {key}", lambda: self._keep(key, head, pieces))
+        return await self._keep(key, head, pieces)
 
     async def _keep(self, key: str, head: Head, pieces: list[bytes]) -> IBody:
         while key in self._store.filling or key in self._store.beginning:

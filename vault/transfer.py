@@ -34,7 +34,7 @@ from vault.freshness import fresh, freshen, matches, resume_validator, storable,
 from vault.rate import Rate
 from vault.sources import Sources
 from vault.store.body import GrowingBody, StoredBody
-from vault.store.partials import Partial
+from vault.store.partials import Partial, mark_of
 from vault.store.store import Store
 from vault.store.writer import FillWriter
 from vault.urls import plain
@@ -235,12 +235,12 @@ class Transfer:
 
     async def _begin(self, answer: Answer, leave: Callable[[Transfer], None]) -> None:
         """A whole body comes: into the store, or past it."""
-        if answer.length is not None and answer.length > (self.artifact.limit or answer.length):
-            answer.abort()
-            raise BrokenAnswer(f"{answer.host} sent {answer.length} bytes where at most {self.artifact.limit} may come")
+        self._check_length(answer)
         digest = self.artifact.digest_of(answer.head)
         if self._keepable(answer) and not self._private:
-            writer = await self._store.create(self.artifact.key, answer.head, answer.length, digest)
+            writer = await self._store.create(
+                self.artifact.key, answer.head, answer.length, digest, asked=answer.asked
+            )  # fmt: skip
             if writer.storing:
                 await self._stream(answer, writer, answer.length, leave)
                 return
@@ -253,10 +253,18 @@ class Transfer:
         try:
             if waits:
                 answer = await self._sources.ask(self.artifact)
+                self._check_length(answer)
+                digest = self.artifact.digest_of(answer.head)
             writer = self._store.pass_through(self.artifact.key, answer.head, answer.length, digest)
             await self._stream(answer, writer, answer.length, leave)
         finally:
             upstream.paced.release()
+
+    def _check_length(self, answer: Answer) -> None:
+        limit = self.artifact.limit
+        if limit is not None and answer.length is not None and answer.length > limit:
+            answer.abort()
+            raise BrokenAnswer(f"{answer.host} sent {answer.length} bytes where at most {limit} may come")
 
     def _keepable(self, answer: Answer) -> bool:
         if answer.status == 206:
@@ -330,7 +338,7 @@ class Transfer:
             return await self._sources.ask(self.artifact), None
         if partial.size == partial.length:
             # Nobody need be asked for what never changes, or has just come.
-            if self._now_fresh(partial):
+            if fresh(partial.head, self.artifact, self._store.now()):
                 return None, partial
             await self._store.discard(self.artifact.key)
             return await self._sources.ask(self.artifact), None
@@ -338,13 +346,14 @@ class Transfer:
         if answer.status in (200, 203):
             return answer, None
         found = content_range(answer.head)
-        elsewhere = answer.asked != self.artifact.urls[0]
+        elsewhere = mark_of(answer.asked) != partial.asked
+        proved = elsewhere and self.artifact.digest_of(partial.head) is not None  # the digest tells at the end
         if (
             answer.status == 206
             and found is not None
             and found[0] == partial.size
             and (partial.length is None or found[2] in (None, partial.length))
-            and not contradicts(partial.head, answer.head, elsewhere)
+            and (proved or not contradicts(partial.head, answer.head, elsewhere))
             and not (elsewhere and partial.length is None)
         ):
             return answer, partial
@@ -366,9 +375,6 @@ class Transfer:
             return answer
         answer.discard()
         return None
-
-    def _now_fresh(self, partial: Partial) -> bool:
-        return fresh(partial.head, self.artifact, self._store.now())
 
     def _resume_headers(self, partial: Partial) -> Headers | None:
         validator = resume_validator(partial.head)

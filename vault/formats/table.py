@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from vault.errors import Truncated
 from vault.interfaces import IBody
 
 PROBE = 512
@@ -30,7 +31,7 @@ def build(entries: Iterable[tuple[str, str]]) -> Iterator[bytes]:
 
 
 async def look_up(table: IBody, key: str) -> str | None:
-    """The value of ``key`` in a complete table; None where it has none."""
+    """The value of ``key`` in a complete table; None where it has none.  Raises Truncated if the file was cut."""
     wanted = key.encode()
     low, high = 0, table.size  # the wanted line, if any, begins in [low, high)
     while low < high:
@@ -73,5 +74,8 @@ async def _read(table: IBody, offset: int, size: int) -> bytes:
     data = b""
     while len(data) < size and offset + len(data) < table.size:
         piece = table.read(offset + len(data), size - len(data))
-        data += piece if isinstance(piece, bytes) else await piece
+        more = piece if isinstance(piece, bytes) else await piece
+        if not more:
+            raise Truncated("a stored table is shorter than it was")
+        data += more
     return data

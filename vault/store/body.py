@@ -7,6 +7,7 @@ reader's pace reaches the upstream.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections import deque
@@ -219,7 +220,7 @@ class GrowingBody:
         """The body will not be whole: readers get what is there, and then ``reason``."""
         if self.complete or self.failure is not None:
             return
-        self.failure = reason
+        self.failure = copy.copy(reason)  # what was raised holds the frames it passed, and they hold this body
         self._wake(at_once=True)
 
     def grown(self, offset: int) -> Deferred[None]:
@@ -227,7 +228,7 @@ class GrowingBody:
         if offset < self.size or self.complete:
             return succeed(None)
         if self.failure is not None:
-            return fail(self.failure)
+            return fail(copy.copy(self.failure))
         waiter: Deferred[None] = Deferred(self._forget)
         self._waiters[waiter] = offset
         return waiter
@@ -262,7 +263,7 @@ class GrowingBody:
                 waiter.callback(None)
             elif self.failure is not None:
                 del self._waiters[waiter]
-                waiter.errback(self.failure)
+                waiter.errback(copy.copy(self.failure))
 
     def read(self, offset: int, limit: int) -> bytes | Deferred[bytes]:
         """Bytes from the file, or from the window."""

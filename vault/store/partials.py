@@ -6,6 +6,7 @@ Everything here that is a function runs on disk threads.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import sqlite3
 from dataclasses import dataclass, replace
@@ -21,15 +22,28 @@ if TYPE_CHECKING:
     from vault.store.store import Store
 
 
+ASKED = "X-Vault-Asked"
+"""In the head of a partial file: the mark of the URL that it was asked at."""
+
+
+def mark_of(url: str) -> str:
+    """What tells one URL from another, without what is secret in it."""
+    return hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """What an earlier fill left: its head, the length it was to have, and the ``size`` bytes that can be relied on."""
+    """What an earlier fill left: its head, the length it was to have, and the ``size`` bytes that can be relied on.
+
+    ``asked`` is the mark of the URL it was asked at: a validator of one URL says nothing of another's.
+    """
 
     head: Head
     length: int | None
     size: int
     name: str
     durable: int
+    asked: str = ""
 
 
 def begin(store: Store, row: PartialRow, start: int) -> tuple[OpenFile, int]:

@@ -13,11 +13,11 @@ import contextlib
 import errno
 import hashlib
 import os
+import sqlite3
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from vault.artifact import Head
 from vault.paths import file_name, safe_name
 from vault.store.body import OpenFile
 from vault.store.index import Row
@@ -27,7 +27,7 @@ from vault.store.writer import FillWriter
 if TYPE_CHECKING:
     from vault.store.store import Store
 
-_IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST)
+IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST)
 
 
 def place(store: Store, writer: FillWriter, name: str) -> None:
@@ -47,7 +47,7 @@ def place(store: Store, writer: FillWriter, name: str) -> None:
     try:
         _place(store, writer, source, path)
     except OSError as error:
-        if error.errno not in _IN_THE_WAY:
+        if error.errno not in IN_THE_WAY:
             raise
         path = "/".join(safe_name(key))  # a file stands where a directory must be, or the other way round
         _place(store, writer, source, path)
@@ -60,49 +60,28 @@ def place(store: Store, writer: FillWriter, name: str) -> None:
 def _place(store: Store, writer: FillWriter, source: str, path: str) -> None:
     body = writer.body
     assert body.sha256 is not None and body.length is not None
-    _enter(store, Row(writer.key, path, body.head, body.length, body.sha256, 0, 0, 0.0), source)
+    enter(store, Row(writer.key, path, body.head, body.length, body.sha256, 0, 0, 0.0), source, body.file)
 
 
-def _enter(store: Store, row: Row, source: str) -> str:
-    """Move the file ``source`` to the row's path and write the row, with the file's status; returns the path."""
+def enter(store: Store, row: Row, source: str, held: OpenFile | None = None) -> str:
+    """Move the file ``source`` to the row's path and write the row, with the file's status; returns the path.
+
+    ``held`` is the file as its fill has it open: while somebody reads it there, it counts as being read.
+    """
     layout = store.layout
     with store.place_lock(row.path):
         layout.place(source, row.path)
         file = OpenFile(layout.open(row.path))
         found = os.fstat(file.descriptor)
-        store.index.put(replace(row, inode=found.st_ino, mtime_ns=found.st_mtime_ns, used=store.now()))
+        if held is not None and os.path.samestat(found, os.fstat(held.descriptor)):
+            file = held
+        try:
+            store.index.put(replace(row, inode=found.st_ino, mtime_ns=found.st_mtime_ns, used=store.now()))
+        except sqlite3.Error:
+            layout.remove(row.path)  # nobody would know of it, nor remove it when space runs short
+            raise
         store.reading[row.key] = file
     return row.path
-
-
-def adopt_twin(store: Store, key: str, sha256: str, head: Head | None) -> bool:
-    """Give stored content a second key, with this head or its own; False where there is no such content.
-
-    The row is written after the file's second name is there, as in ``place``; an entry that had the key is replaced.
-    """
-    twin = store.index.twin(sha256, key)
-    if twin is None or twin.head.status == 0:
-        return False
-    layout, path = store.layout, "/".join(file_name(key))
-    before = store.index.path_of(key)
-    name = hashlib.sha256(f"twin {key}".encode()).hexdigest()[:40]
-    source = link(layout, twin, name)
-    if source is None:
-        return False
-    try:
-        path = _enter(store, replace(twin, key=key, path=path, head=head or twin.head), source)
-    except OSError as error:
-        layout.remove_partial(source)
-        if error.errno not in _IN_THE_WAY:
-            raise
-        source = link(layout, twin, name)
-        if source is None:
-            return False
-        path = _enter(store, replace(twin, key=key, path="/".join(safe_name(key)), head=head or twin.head), source)
-    if before not in (None, path):
-        with contextlib.suppress(OSError):
-            layout.remove(before)
-    return True
 
 
 def link(layout: Layout, twin: Row, name: str) -> str | None:

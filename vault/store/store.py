@@ -27,10 +27,11 @@ from vault.store.body import GrowingBody, OpenFile, StoredBody
 from vault.store.disk import Disk
 from vault.store.index import Index, PartialRow, Row
 from vault.store.layout import Layout
-from vault.store.partials import Partial, begin, boot_id, remove, sync
-from vault.store.placing import adopt_twin, place, sha256_of
+from vault.store.partials import ASKED, Partial, begin, boot_id, mark_of, remove, sync
+from vault.store.placing import place, sha256_of
 from vault.store.recovery import adopt
 from vault.store.space import Options, Space
+from vault.store.twins import Twins
 from vault.store.writer import FillWriter
 from vault.urls import plain
 
@@ -68,6 +69,7 @@ class Store:
         self._checks: dict[str, list[Deferred[bool]]] = {}
         self._trouble: str | None = None
         self.space = Space(self)
+        self._twins = Twins(self, disk)
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -204,14 +206,7 @@ class Store:
 
         Only sha256 digests are known to the index.  ``head`` is the new entry's, else it has the other one's.
         """
-        if digest.algorithm != "sha256" or key in self.filling or key in self.beginning:
-            return None
-        try:
-            done = await self._disk.run(adopt_twin, self, key, digest.value, head)
-        except (OSError, sqlite3.Error) as error:
-            self.report(f"{plain(key)} could not be linked to the same content", error)
-            return None
-        return await self.find(key) if done else None
+        return await self._twins.adopt(key, digest, head)
 
     async def renew(self, key: str, body: StoredBody, head: Head) -> None:
         """The upstream confirmed an entry: keep the head it sent with that."""
@@ -269,12 +264,14 @@ class Store:
         if size <= 0 or (row.length is not None and size > row.length):
             return None
         durable = size if row.boot != self.boot else row.durable
-        return Partial(row.head, row.length, size, row.name, durable)
+        head = row.head.with_headers({ASKED: None})
+        return Partial(head, row.length, size, row.name, durable, row.head.get(ASKED) or "")
 
     async def create(
-        self, key: str, head: Head, length: int | None, digest: Digest | None, resume: Partial | None = None
-    ) -> FillWriter:
-        """A writer for a new body of ``key``, going on after ``resume`` if given.
+        self, key: str, head: Head, length: int | None, digest: Digest | None, resume: Partial | None = None,
+        asked: str = "",
+    ) -> FillWriter:  # fmt: skip
+        """A writer for a new body of ``key``, going on after ``resume`` if given; ``asked`` is the URL it comes from.
 
         Where the disk cannot take it the writer passes the body through in memory; its ``storing`` is then False.
         Its ``received`` says where to go on, which is 0 where ``resume`` has gone meanwhile.
@@ -287,7 +284,8 @@ class Store:
             )
             return self.pass_through(key, head, length, digest)
         durable = 0 if resume is None else resume.durable
-        row = PartialRow(key, name, head, length, durable, self.boot, self.now())
+        noted = head.with_headers({ASKED: resume.asked if resume is not None else mark_of(asked)})
+        row = PartialRow(key, name, noted, length, durable, self.boot, self.now())
         self.beginning.add(key)
         try:
             file, start = await self._disk.run(begin, self, row, start)

@@ -7,6 +7,7 @@ body's window in memory, and the entry is not stored.
 
 from __future__ import annotations
 
+import copy
 import errno
 import hashlib
 import os
@@ -260,7 +261,7 @@ class FillWriter:
         self.unregisterProducer()
         await self.flushed()
         if self.body.failure is not None:
-            raise self.body.failure
+            raise copy.copy(self.body.failure)
         if not self.hashes.agree():
             error = DigestMismatch(f"the body does not have the digest {self.hashes.expected}")
             self.body.fail(error)
