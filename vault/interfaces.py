@@ -60,6 +60,15 @@ class IBackend(Interface):
         """Content type and body of an answer that tells of ``error``; None for the vault's own plain text."""
 
 
+class IRegistryBackend(IBackend):
+    """A backend whose resources clients also ask for at the root's ``/v2/``, as container registries are asked."""
+
+    namespaces: Sequence[str] = Attribute("The registry names that clients may send as ``?ns=``, in lower case.")
+
+    def resolve_in(namespace: str | None, path: str, headers: Mapping[str, str]) -> Artifact | IRecipe:
+        """What ``path`` stands for in the registry that the client names; None where it names none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """One of several backends behind one prefix; ``options`` are its UpstreamOptions."""

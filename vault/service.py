@@ -23,7 +23,7 @@ from twisted.python.components import Componentized
 from vault.cache import Cache
 from vault.config import BackendConfig, Config
 from vault.errors import ConfigError, StoreError
-from vault.interfaces import IBackend
+from vault.interfaces import IBackend, IRegistryBackend
 from vault.kitchen import Kitchen
 from vault.listeners import Listener, ListenFailed, listen
 from vault.logs import observer
@@ -35,6 +35,7 @@ from vault.store.store import Store
 from vault.transfer import Transfer
 from vault.upstream import Upstream
 from vault.web.accesslog import AccessLog
+from vault.web.registry import RegistryResource
 from vault.web.resource import ArtifactResource
 from vault.web.root import RootResource
 from vault.web.site import VaultSite
@@ -148,11 +149,13 @@ class VaultService(Service):
             self._retired += old.kitchen.caches
             for upstream in old.upstreams:
                 ensureDeferred(upstream.close())
-        resources = [
-            ArtifactResource(part.config.backend, part.kitchen, self._reactor, time.time, instance=self._instance)
-            for part in parts.values()
-        ]
+        resources = [self._make_resource(part.config.backend, part.kitchen) for part in parts.values()]
         return RootResource(resources, self._store.problems)
+
+    def _make_resource(self, backend: IBackend, kitchen: Kitchen) -> ArtifactResource:
+        if IRegistryBackend.providedBy(backend):
+            return RegistryResource(backend, kitchen, self._reactor, time.time, instance=self._instance)
+        return ArtifactResource(backend, kitchen, self._reactor, time.time, instance=self._instance)
 
     def _make_parts(self, config: BackendConfig) -> Parts:
         parts = Parts(config, [])

@@ -20,6 +20,7 @@ from vault.paths import normalise
 from vault.urls import origin_of
 from vault.web.errors import respond
 from vault.web.health import Healthz, Readyz
+from vault.web.registry import Answer, Registries, RegistryResource
 from vault.web.request import VaultRequest
 from vault.web.resource import ArtifactResource
 
@@ -49,6 +50,7 @@ class RootResource(Resource):
     def __init__(self, artifacts: Sequence[ArtifactResource], problems: Callable[[], list[str]]) -> None:
         super().__init__()
         self._artifacts = sorted(artifacts, key=lambda artifact: -len(artifact.backend.prefix))
+        self._registries = Registries([one for one in artifacts if isinstance(one, RegistryResource)])
         self._pages: dict[str, IResource] = {"/healthz": Healthz(), "/readyz": Readyz(problems)}
 
     def getChildWithDefault(self, path: bytes, request: Any) -> IResource:
@@ -66,7 +68,8 @@ class RootResource(Resource):
                 return self._local(raw.encode("utf-8", "surrogateescape"))
             return self._proxied(scheme, authority, raw)
         except BadRequest as error:
-            return Refusal(400, str(error))
+            asks_registry = bool(self._registries) and request.uri.startswith(b"/v2/")
+            return Answer(error) if asks_registry else Refusal(400, str(error))
 
     def render(self, request: Any) -> Any:
         """``/`` itself, which has no child segments."""
@@ -78,10 +81,15 @@ class RootResource(Resource):
         page = self._pages.get(path)
         if page is not None:
             return page
+        if self._registries and (path == "/v2" or path.startswith("/v2/")):
+            return self._registries.at_root(canonical[len("/v2") :].removeprefix("/"))
         for artifact in self._artifacts:
             prefix = artifact.backend.prefix
             if canonical.startswith(prefix):
-                return artifact.at(canonical[len(prefix) :])
+                rest = canonical[len(prefix) :]
+                if isinstance(artifact, RegistryResource):
+                    return self._registries.below(artifact, rest)
+                return artifact.at(rest)
             if path == prefix[:-1]:
                 query = canonical[len(path) :]
                 return Refusal(301, f"The address is {prefix}", prefix + query)

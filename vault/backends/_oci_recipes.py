@@ -1,0 +1,315 @@
+"""How registry resources are had: tags as pointers, manifests and blobs by digest, from the registry that has them.
+
+A manifest is only served when its blobs can be had.  podman chooses a mirror by the manifest and does not fall back
+for the blobs.  A manifest from the store is therefore served where its registry has answered within half a minute, or
+else where all its blobs (of an index: all that one of its manifests needs) are kept; otherwise the registry is asked
+for the manifest's head, and the client is told of a failure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from zope.interface import implementer
+
+from vault.artifact import Artifact, Digest, Head
+from vault.backends._oci_registry import DIGEST_FIELD, Registry, blob_key, manifest_key, promised_digest
+from vault.errors import Missing, Refused, Truncated, Unavailable, UpstreamError, VaultError
+from vault.formats.oci_errors import Unknown
+from vault.formats.oci_manifest import KNOWN, MAX_MANIFEST, plain_type, read_manifest
+from vault.formats.oci_names import Resource
+from vault.freshness import elapsed, fresh
+from vault.interfaces import IBody, IKitchen, IRecipe
+from vault.outcome import Asked, Found, How
+
+CODES = {"manifests": "MANIFEST_UNKNOWN", "blobs": "BLOB_UNKNOWN", "referrers": "MANIFEST_UNKNOWN"}
+
+REMEMBERED = 60.0
+"""Seconds for which it is remembered which registry has a repository, and that all blobs of a manifest are kept."""
+
+NOT_ASKED = ("refreshing", "rate-limit")
+"""Why an expired copy may be served though nothing failed."""
+
+_LINK = re.compile(r"<[^>?#]*\?([^>#\s]*)>\s*((?:;[^,<>]*)?)")
+
+# What a registry says of the message, not of the manifest; the encoding of bytes that have their digest is none.
+_NOT_PASSED_ON = dict.fromkeys(
+    (
+        "Content-Encoding",
+        "Docker-Distribution-Api-Version",
+        "Docker-RateLimit-Source",
+        "RateLimit-Limit",
+        "RateLimit-Remaining",
+        "Vary",
+    )
+)
+
+
+class Noted:
+    """What a backend remembers for a while: a bounded mapping whose entries end."""
+
+    def __init__(self, limit: int = 2048) -> None:
+        self._limit = limit
+        self._notes: OrderedDict[str, tuple[float, Registry | None]] = OrderedDict()
+
+    def note(self, key: str, until: float, what: Registry | None = None) -> None:
+        """Remember until (POSIX seconds)."""
+        self._notes.pop(key, None)
+        self._notes[key] = (until, what)
+        if len(self._notes) > self._limit:
+            self._notes.popitem(last=False)
+
+    def get(self, key: str, now: float) -> Registry | None:
+        """What is remembered."""
+        until, what = self._notes.get(key, (0.0, None))
+        return what if now < until else None
+
+    def holds(self, key: str, now: float) -> bool:
+        """True if something is remembered."""
+        return now < self._notes.get(key, (0.0, None))[0]
+
+    def forget(self, key: str) -> None:
+        """Remember no longer."""
+        self._notes.pop(key, None)
+
+
+@dataclass
+class Memories:
+    """What an oci backend remembers: ``homes`` of repositories, and manifests that are ``whole``."""
+
+    homes: Noted = field(default_factory=Noted)
+    whole: Noted = field(default_factory=Noted)
+
+
+@implementer(IRecipe)
+@dataclass(frozen=True)
+class Recipe:
+    """A resource of a repository in the first of ``registries`` that has it.
+
+    ``accept`` are the manifest types that the client takes, None for any.
+    """
+
+    backend: str
+    registries: Sequence[Registry]
+    memories: Memories = field(repr=False)
+    resource: Resource
+    accept: frozenset[str] | None = None
+
+    async def find(self, kitchen: IKitchen, asked: Asked) -> Found:
+        """The body to serve; raises Unknown where no registry has it, and the error of one that could not be asked."""
+        denied: VaultError | None = None
+        for registry in self._in_order(kitchen.now()):
+            others = [other for other in self.registries if other is not registry]
+            if others and registry.resting(kitchen.now()):
+                found = await self._kept(kitchen, others, "resting")
+                if found is not None:
+                    return found
+            try:
+                found = await self._from(kitchen.of(registry.name), registry, asked)
+            except VaultError as error:
+                if registry.denies(error):
+                    self.memories.homes.forget(self.resource.name)
+                    denied = error if denied is None or isinstance(error, Refused) else denied
+                    continue
+                if isinstance(error, UpstreamError) and not isinstance(error, Truncated):
+                    registry.failed(kitchen.now())
+                found = await self._kept(kitchen, others, error.proxy_error)
+                if found is not None:
+                    return found
+                raise
+            self._note_home(registry, found, kitchen.now())
+            return found
+        assert denied is not None
+        if self.resource.kind == "blobs" and isinstance(denied, Refused):
+            raise denied  # the repository is there; it may be a storage host that refuses
+        status = denied.upstream_status if isinstance(denied, Missing) else 404
+        what = f"{self.resource.name}/{self.resource.kind}/{self.resource.reference}"
+        raise Unknown(CODES.get(self.resource.kind, "NAME_UNKNOWN"), f"{what}: {denied}", status)
+
+    # -- which registry ---------------------------------------------------------------------------------------------
+
+    def _in_order(self, now: float) -> list[Registry]:
+        """The registries to ask: first where the repository was found, else as they are configured."""
+        home = self.memories.homes.get(self.resource.name, now)
+        if home is None or home not in self.registries:
+            return list(self.registries)
+        return [home, *(registry for registry in self.registries if registry is not home)]
+
+    def _note_home(self, registry: Registry, found: Found, now: float) -> None:
+        # A copy found by its digest says nothing of the repository.
+        told = self.resource.tag is not None or found.how not in (How.HIT, How.STALE)
+        if len(self.registries) > 1 and told and not self.memories.homes.holds(self.resource.name, now):
+            self.memories.homes.note(self.resource.name, now + REMEMBERED, registry)
+
+    async def _kept(self, kitchen: IKitchen, registries: Sequence[Registry], why: str) -> Found | None:
+        """A tag that is kept from another registry, while one before it cannot be asked."""
+        for registry in registries if self.resource.tag is not None else ():
+            stored = await kitchen.stored(registry.tag(self.resource, None).key)
+            if stored is None or not self._acceptable(stored.head):
+                continue
+            found = Found(stored, How.STALE, detail=why)
+            if registry.answers(kitchen.now()) or await self._whole(kitchen, stored, str(_digest(found))):
+                return self._manifest(found)
+        return None
+
+    # -- resources --------------------------------------------------------------------------------------------------
+
+    async def _from(self, kitchen: IKitchen, registry: Registry, asked: Asked) -> Found:
+        if self.resource.kind == "blobs":
+            found = await kitchen.find(registry.blob(self.resource), asked)
+            return self._blob(found)
+        if self.resource.kind != "manifests":
+            return self._listing(await kitchen.find(registry.listing(self.resource), asked))
+        if self.resource.digest is not None:
+            artifact = registry.manifest(self.resource)
+            found = await self._fetched(kitchen, artifact, asked)
+        else:
+            artifact = registry.tag(self.resource, None)
+            found = await self._tag(kitchen, registry, artifact, asked)
+            if not self._acceptable(found.body.head):
+                artifact = registry.tag(self.resource, self.accept)
+                found = await self._tag(kitchen, registry, artifact, asked)
+        await self._vouch(kitchen, registry, artifact, found)
+        kind = await self._type_in_body(kitchen, found)
+        return self._manifest(found, kind)
+
+    def _acceptable(self, head: Head) -> bool:
+        kind = plain_type(head.get("Content-Type"))
+        return self.accept is None or kind in self.accept or kind not in KNOWN
+
+    async def _tag(self, kitchen: IKitchen, registry: Registry, artifact: Artifact, asked: Asked) -> Found:
+        now = kitchen.now()
+        if registry.short_of_pulls(now):
+            stored = await kitchen.stored(artifact.key)
+            if stored is not None:
+                how = How.HIT if fresh(stored.head, artifact, now) else How.STALE
+                left = (artifact.max_age or 0.0) - elapsed(stored.head, now)
+                return Found(stored, how, ttl=left, detail="rate-limit")
+        found = await self._fetched(kitchen, artifact, asked)
+        digest = _digest(found)
+        if found.how is How.MISS and digest is not None and digest.algorithm == "sha256":
+            # So that it is kept when the tag moves on.
+            await kitchen.adopt(manifest_key(self.backend, digest), digest, found.body.head)
+        return found
+
+    async def _fetched(self, kitchen: IKitchen, artifact: Artifact, asked: Asked) -> Found:
+        """A manifest, whole: it is small, and clients need its length and digest first."""
+        found = await kitchen.fetch(artifact, asked.no_cache)
+        if found.how is not How.BYPASS and not found.body.complete:
+            await kitchen.read(found.body, MAX_MANIFEST)
+        return found
+
+    async def _type_in_body(self, kitchen: IKitchen, found: Found) -> str | None:
+        """The media type that the document has itself, where its head has none of a manifest.
+
+        The same bytes may have been stored first as somebody's plain file.
+        """
+        kind = plain_type(found.body.head.get("Content-Type"))
+        if found.how is How.BYPASS or kind.startswith("application/vnd."):
+            return None
+        data = await kitchen.read(found.body, MAX_MANIFEST)
+        try:
+            return (await kitchen.work(read_manifest, data)).media_type
+        except ValueError:
+            return None
+
+    # -- whether the blobs can be had -------------------------------------------------------------------------------
+
+    async def _vouch(self, kitchen: IKitchen, registry: Registry, artifact: Artifact, found: Found) -> None:
+        """Raise an UpstreamError where what a manifest needs is neither kept nor to be had: see the module."""
+        if found.how not in (How.HIT, How.STALE):
+            return
+        failed = found.how is How.STALE and found.detail not in NOT_ASKED
+        if failed:
+            registry.failed(kitchen.now())
+        elif registry.answers(kitchen.now()):
+            return
+        if await self._whole(kitchen, found.body, str(_digest(found))):
+            return
+        if not failed and not registry.offline:
+            await kitchen.once(f"probe {artifact.asked_at}", lambda: kitchen.ask(artifact))
+            return
+        raise Unavailable(
+            f"{registry.namespace} cannot be asked, and not all blobs of {self.resource.name} are kept", retry_after=5.0
+        )
+
+    async def _whole(self, kitchen: IKitchen, body: IBody, digest: str) -> bool:
+        """True if everything that a manifest needs is kept."""
+        now = kitchen.now()
+        if self.memories.whole.holds(digest, now):
+            return True
+        data = await kitchen.read(body, MAX_MANIFEST)
+        try:
+            manifest = await kitchen.work(read_manifest, data)
+        except ValueError:
+            return True
+        for blob in manifest.blobs:
+            if await self._stored(kitchen, blob_key, blob) is None:
+                return False
+        if manifest.children and not await self._any_whole(kitchen, manifest.children):
+            return False
+        self.memories.whole.note(digest, now + REMEMBERED)
+        return True
+
+    async def _any_whole(self, kitchen: IKitchen, children: Sequence[str]) -> bool:
+        for child in children:
+            body = await self._stored(kitchen, manifest_key, child)
+            if body is not None and await self._whole(kitchen, body, child):
+                return True
+        return False
+
+    async def _stored(self, kitchen: IKitchen, key: Callable[[str, Digest], str], text: str) -> IBody | None:
+        try:
+            digest = Digest.parse(text)
+        except ValueError:
+            return None
+        return await kitchen.stored(key(self.backend, digest))
+
+    # -- heads ------------------------------------------------------------------------------------------------------
+
+    def _manifest(self, found: Found, kind: str | None = None) -> Found:
+        head = found.body.head
+        digest = self.resource.digest or _digest(found)
+        named = head.get(DIGEST_FIELD) if digest is None else str(digest)
+        changes = {**_NOT_PASSED_ON, DIGEST_FIELD: named}
+        if named is not None:
+            changes["ETag"] = f'"{named}"'
+        if kind is not None:
+            changes["Content-Type"] = kind
+        found.head = head.with_headers(changes)
+        return found
+
+    def _blob(self, found: Found) -> Found:
+        named = str(self.resource.digest)
+        found.head = found.body.head.with_headers(
+            {
+                **_NOT_PASSED_ON,
+                "Content-Type": "application/octet-stream",
+                "Content-Disposition": None,
+                DIGEST_FIELD: named,
+                "ETag": f'"{named}"',
+            }
+        )
+        return found
+
+    def _listing(self, found: Found) -> Found:
+        """The next page's link is made relative; what is relative to is known where the request is."""
+        head = found.body.head
+        match = _LINK.match(head.get("Link") or "")
+        link = None if match is None or "next" not in match[2] else f"<?{match[1]}>{match[2]}"
+        kept = {name: value for name, value in _NOT_PASSED_ON.items() if name != "Content-Encoding"}
+        found.head = head.with_headers({**kept, "Link": link})
+        return found
+
+
+def _digest(found: Found) -> Digest | None:
+    """The digest of a manifest: the one its registry names, which was checked, else that of its bytes."""
+    named = promised_digest(found.body.head)
+    if named is not None:
+        return named
+    if found.body.head.get(DIGEST_FIELD) is not None or found.body.sha256 is None:
+        return None
+    return Digest("sha256", found.body.sha256)

@@ -1,0 +1,153 @@
+"""``type: dockerhub``, also ``oci``: Docker Hub or any other OCI registry, or several in order, for pulling.
+
+A request's path below the prefix is ``<name>/manifests/<reference>`` and so on, with or without ``v2/`` before it.
+Everything by digest is kept once, whatever repository it is asked of; tags are pointers that are renewed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
+
+from zope.interface import implementer
+
+from vault.artifact import Artifact
+from vault.backend import Backend
+from vault.backends._oci_recipes import Memories, Recipe
+from vault.backends._oci_registry import Registry
+from vault.backends._oci_tokens import Login
+from vault.errors import VaultError
+from vault.formats.oci_errors import JSON, Unknown, error_body
+from vault.formats.oci_manifest import accepted
+from vault.formats.oci_names import DOCKER_HUB, namespace_of, read_path
+from vault.interfaces import IRecipe, IRegistryBackend, Member
+from vault.options import Options
+from vault.values import base_url, duration, web_url
+
+HUB_URL = "https://registry-1.docker.io/"
+HUB_AUTH_URL = "https://auth.docker.io/token"
+
+
+@implementer(IRegistryBackend)
+@dataclass(frozen=True)
+class OCIBackend(Backend):
+    """``registries`` in the order to ask; ``namespaces`` are the names that clients know them by."""
+
+    name: str
+    prefix: str
+    registries: tuple[Registry, ...]
+    members: Sequence[Member]
+    namespace: str | None = None
+    memories: Memories = field(default_factory=Memories, repr=False, compare=False)
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """The registries' base URLs."""
+        return tuple(registry.url for registry in self.registries)
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The registry names that clients send as ``?ns=``."""
+        own = () if self.namespace is None else (self.namespace,)
+        return tuple(dict.fromkeys((*own, *(registry.namespace for registry in self.registries))))
+
+    def resolve(self, path: str, headers: Mapping[str, str]) -> Artifact | IRecipe:
+        """The recipe for a path; raises Malformed or Unknown for what names nothing."""
+        return self.resolve_in(None, path, headers)
+
+    def resolve_in(self, namespace: str | None, path: str, headers: Mapping[str, str]) -> Artifact | IRecipe:
+        """The same where the client names the registry that it means: only that one is asked."""
+        resource = read_path(path.removeprefix("v2/"))
+        registries = self.registries
+        if namespace is not None and namespace != self.namespace:
+            registries = tuple(one for one in registries if one.namespace == namespace)
+        if not registries:
+            raise Unknown("NAME_UNKNOWN", f"no registry {namespace} is configured")
+        accept = accepted(headers.get("accept")) if resource.tag is not None else None
+        return Recipe(self.name, registries, self.memories, resource, accept)
+
+    def refusal(self, status: int, error: VaultError) -> tuple[str, bytes] | None:
+        """The registry's own form."""
+        return JSON, error_body(status, error, self.name)
+
+
+def _host(text: str) -> str:
+    """A registry's name: a host with an optional port."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+(?::\d{1,5})?|\[[0-9A-Fa-f:.]+\](?::\d{1,5})?", text):
+        raise ValueError("is not the name of a registry; give a host with its port, if any, such as docker.io")
+    return namespace_of(text)
+
+
+def _registry(options: Options, outer: Options, position: int | None, member: str) -> Registry:
+    """One registry from its part of the configuration; ``position`` is its place in a list of them."""
+    url = options.parsed("registry_url", base_url, HUB_URL, secret=True)
+    namespace = options.parsed("namespace", _host, None) or namespace_of(urlsplit(url).netloc)
+    auth_url = options.parsed("auth_url", web_url, HUB_AUTH_URL if namespace == DOCKER_HUB else None, secret=True)
+    if auth_url is not None and urlsplit(auth_url).path == "/":
+        auth_url += "token"
+    upstream = options.upstream
+    login = None if upstream.username is None else Login(upstream.username, upstream.password or "")
+    return Registry(
+        name=f"{member}-{position + 1}" if position is not None else member,
+        prefix=outer.prefix,
+        backend=outer.name,
+        url=url,
+        namespace=namespace,
+        auth_url=auth_url,
+        login=login,
+        ttl=60.0 if upstream.ttl is None else upstream.ttl,
+        tiers=_tiers(options) or (_tiers(outer) if options is not outer else ()),
+        reserve=options.integer("ratelimit_reserve", outer.integer("ratelimit_reserve", 5)),
+        offline=upstream.offline,
+    )
+
+
+def _tiers(options: Options) -> tuple[tuple[str, float], ...]:
+    section = options.section("tag_ttl")
+    tiers = []
+    for pattern in section.keys():  # noqa: SIM118 - a Section is not a mapping
+        seconds = section.parsed(pattern, duration, None)
+        if seconds is not None:
+            tiers.append((pattern, seconds))
+    return tuple(tiers)
+
+
+def make_backend(name: str, options: Options) -> OCIBackend:
+    """Read ``registry_url`` and what goes with it, or ``repositories``, a list of such."""
+    parts = options.mappings("repositories")
+    if options.given("repositories") and not parts:
+        options.problem("repositories", "is empty; give at least one registry, each with registry_url")
+    for key in ("registry_url", "auth_url", "username", "password") if parts else ():
+        if options.given(key):
+            options.problem(key, "is given beside repositories; give it within one of them")
+    if parts:
+        namespace = options.parsed("namespace", _host, None)
+        registries = [_registry(part, options, place, name) for place, part in enumerate(parts)]
+    else:
+        namespace = None
+        registries = [_registry(options, options, None, name)]
+    if len(registries) > 1:
+        registries = _apart(registries)
+    # A registry's user name and password go to whom it is asked for them, never with every request.
+    options.upstream = replace(options.upstream, username=None, password=None)
+    members = [
+        Member(registry, replace(part.upstream, username=None, password=None, ttl=None))
+        for registry, part in zip(registries, parts or [options], strict=True)
+    ]
+    return OCIBackend(name, options.prefix, tuple(registries), tuple(members), namespace)
+
+
+def _apart(registries: Sequence[Registry]) -> list[Registry]:
+    """Each with a directory of its own for tags: two registries may have different images of one name."""
+    taken: set[str] = set()
+    result = []
+    for registry in registries:
+        directory, number = registry.namespace, 1
+        while directory in taken:
+            number += 1
+            directory = f"{registry.namespace}-{number}"
+        taken.add(directory)
+        result.append(replace(registry, directory=f"{directory}/"))
+    return result

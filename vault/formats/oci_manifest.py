@@ -1,0 +1,97 @@
+"""Manifests and indexes: their media types, and what else is needed to have the whole of what they name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+MAX_MANIFEST = 4 * 1024 * 1024
+"""Bytes: no client takes a larger manifest."""
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+OTHERS = (
+    "application/vnd.oci.artifact.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    "application/vnd.docker.distribution.manifest.v1+json",
+)
+MEDIA_TYPES = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
+KNOWN = frozenset(MEDIA_TYPES + OTHERS)
+
+ACCEPT = ", ".join(MEDIA_TYPES) + ", */*;q=0.1"
+"""What the vault accepts: everything a modern client does, so that a tag has one digest for all of them."""
+
+_UNWANTED = re.compile(r";[ \t]*q[ \t]*=[ \t]*0(?:\.0*)?[ \t]*(?:;|$)", re.IGNORECASE)
+
+
+def plain_type(value: str | None) -> str:
+    """A media type in lower case, without parameters."""
+    return (value or "").partition(";")[0].strip().lower()
+
+
+def accepted(accept: str | None) -> frozenset[str] | None:
+    """The manifest types that a client's Accept (its lines joined) names; None where it takes any.
+
+    A client that names no manifest type at all, such as a browser, gets what there is.
+    """
+    types = {plain_type(element) for element in (accept or "*/*").split(",") if not _UNWANTED.search(element)}
+    if types & {"*/*", "application/*"}:
+        return None
+    return frozenset(types & KNOWN) or None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a manifest needs: ``blobs`` all of them; of ``children`` (an index has them) one with all that it needs."""
+
+    media_type: str
+    blobs: tuple[str, ...] = ()
+    children: tuple[str, ...] = ()
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """Read a manifest; one in an unknown form needs nothing.  Raises ValueError for what is no JSON object."""
+    try:
+        document = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(document, dict):
+        raise ValueError("a manifest is a JSON object")
+    media_type = document.get("mediaType")
+    children = tuple(_children(document))
+    blobs = tuple(dict.fromkeys(_blobs(document)))
+    if not isinstance(media_type, str):
+        media_type = OCI_INDEX if isinstance(document.get("manifests"), list) else OCI_MANIFEST
+        if document.get("schemaVersion") == 1:
+            media_type = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+    return Manifest(plain_type(media_type), blobs, children)
+
+
+def _list(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    value = document.get(key)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _blobs(document: dict[str, Any]) -> Iterator[str]:
+    config = document.get("config")
+    for part in [config, *_list(document, "layers"), *_list(document, "blobs")]:
+        # Layers with URLs of their own are fetched from there, past any registry.
+        if isinstance(part, dict) and isinstance(part.get("digest"), str) and not part.get("urls"):
+            yield part["digest"]
+    for part in _list(document, "fsLayers"):
+        if isinstance(part.get("blobSum"), str):
+            yield part["blobSum"]
+
+
+def _children(document: dict[str, Any]) -> Iterator[str]:
+    for part in _list(document, "manifests"):
+        platform = part.get("platform")
+        # What only tells of another manifest (an attestation) is no image by itself.
+        unknown = isinstance(platform, dict) and platform.get("os") == "unknown"
+        if isinstance(part.get("digest"), str) and not unknown:
+            yield part["digest"]

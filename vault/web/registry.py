@@ -1,0 +1,187 @@
+"""Registries: what clients of container registries ask for, at the root's ``/v2/`` and below a backend's prefix.
+
+The clients build their URLs in four ways (docker, containerd, BuildKit, podman).  All of these lead to one resource::
+
+    /v2/<name>/...               the first backend that is a registry
+    /v2/<name>/...?ns=<registry> the backend of that namespace, and no other: an unknown one is 404
+    /v2/<prefix>/<name>/...      the backend of that prefix, with or without ns
+    /v2/<registry>/<name>/...    the backend of that namespace
+    /<prefix>/v2/<name>/...      the backend of that prefix, unless ns names another
+    /<prefix>/<name>/...         the same
+
+The vault never challenges its clients: whoever may connect may pull, with the vault's own credentials upstream.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode
+
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from vault.artifact import Artifact, Head
+from vault.errors import VaultError
+from vault.formats.oci_errors import JSON, Malformed, Unknown, error_body
+from vault.formats.oci_names import DOCKER_HUB, names_registry, namespace_of
+from vault.interfaces import IKitchen, IRecipe, IRegistryBackend
+from vault.outcome import Found
+from vault.web.errors import respond, status_of
+from vault.web.request import VaultRequest
+from vault.web.resource import ArtifactResource
+
+VERSION = (b"Docker-Distribution-Api-Version", b"registry/2.0")
+ALLOWED = b"GET, HEAD"
+
+
+def refuse(request: VaultRequest, error: VaultError, status: int | None = None) -> int:
+    """Answer with an error in the registry's form."""
+    code = status or status_of(error)
+    request.setHeader(*VERSION)
+    respond(request, code, str(error), form=(JSON, error_body(code, error, "")))
+    return NOT_DONE_YET
+
+
+def refuse_method(request: VaultRequest) -> int:
+    """Nothing can be pushed here, nor deleted."""
+    request.setHeader(b"Allow", ALLOWED)
+    return refuse(request, Malformed("UNSUPPORTED", "this is a mirror: it is only pulled from"), 405)
+
+
+class Answer(Resource):
+    """Whatever is asked by GET or HEAD, an empty object says that this is a registry, or an error what is wrong."""
+
+    isLeaf = True
+
+    def __init__(self, error: VaultError | None = None) -> None:
+        super().__init__()
+        self._error = error
+
+    def render(self, request: VaultRequest) -> int:
+        """Answer."""
+        if request.method not in (b"GET", b"HEAD"):
+            return refuse_method(request)
+        if self._error is not None:
+            return refuse(request, self._error)
+        request.setHeader(*VERSION)
+        respond(request, 200, "{}", form=("application/json", b"{}"))
+        return NOT_DONE_YET
+
+
+class RegistryResource(ArtifactResource):
+    """A repository's resource: ``namespace`` is the registry that the client named by ``ns``, None where it did not."""
+
+    namespace: str | None = None
+    backend: IRegistryBackend
+
+    def __init__(
+        self, backend: IRegistryBackend, kitchen: IKitchen, reactor: Any, now: Callable[[], float], path: str = "",
+        instance: str = "", namespace: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(backend, kitchen, reactor, now, path, instance)
+        self.namespace = namespace
+
+    def at(self, path: str) -> RegistryResource:
+        """The resource of one path."""
+        return self.named(path, None)
+
+    def named(self, path: str, namespace: str | None) -> RegistryResource:
+        """The resource of one path in the registry that the client named."""
+        return RegistryResource(
+            self.backend, self.kitchen, self._reactor, self._now, path, self._instance, namespace
+        )  # fmt: skip
+
+    def render(self, request: VaultRequest) -> int:
+        """Answer a GET or a HEAD, refuse anything else."""
+        request.setHeader(*VERSION)
+        if self.namespace is not None:
+            request.setHeader(b"OCI-Namespace", self.namespace.encode("latin-1", "replace"))
+        if request.method not in (b"GET", b"HEAD"):
+            return refuse_method(request)
+        return self.render_GET(request)
+
+    def _wanted(self, headers: dict[str, str]) -> Artifact | IRecipe:
+        return self.backend.resolve_in(self.namespace, self._path, headers)
+
+    def _set_fields(self, request: VaultRequest, found: Found, head: Head, only_for_304: bool = False) -> None:
+        super()._set_fields(request, found, head, only_for_304)
+        link = head.get("Link")
+        if link is not None and link.startswith("<?"):
+            query, rest = link[2:].split(">", 1)
+            if self.namespace is not None:
+                query += "&" + urlencode([("ns", self.namespace)])
+            path = request.uri.partition(b"?")[0]
+            path = re.sub(rb"^[A-Za-z][A-Za-z0-9+.-]*://[^/]*", b"", path)
+            request.setHeader(b"Link", b"<" + path + f"?{query}>{rest}".encode("latin-1", "replace"))
+
+
+class Registries:
+    """The backends that are registries, in the order of the configuration."""
+
+    def __init__(self, resources: Sequence[RegistryResource]) -> None:
+        self._resources = resources
+
+    def __bool__(self) -> bool:
+        return bool(self._resources)
+
+    def at_root(self, rest: str) -> Resource:
+        """What ``/v2/`` + ``rest`` is; canonical, percent-encoded, with its query."""
+        path, namespace, query = split(rest)
+        if not path:
+            return Answer()
+        resource = None
+        if (found := self._by_prefix(path)) is not None:
+            resource, path = found
+        elif (named := self._by_first_segment(path)) is not None:
+            resource, path = named
+        if namespace is not None:
+            return self._named(namespace, path, query)
+        if resource is None:
+            first = unquote(path.partition("/")[0])
+            hub = DOCKER_HUB in self._resources[0].backend.namespaces
+            if names_registry(first) and "/" in path and (":" in first or hub):
+                return Answer(Unknown("NAME_UNKNOWN", f"no backend here is the registry {first}"))
+            resource = self._resources[0]
+        return resource.at(path + query)
+
+    def below(self, resource: RegistryResource, rest: str) -> Resource:
+        """What a backend's prefix + ``rest`` is."""
+        path, namespace, query = split(rest)
+        if path in ("v2", "v2/"):
+            return Answer()
+        path = path.removeprefix("v2/")
+        if namespace is not None:
+            return self._named(namespace, path, query)
+        return resource.at(path + query)
+
+    def _named(self, namespace: str, path: str, query: str) -> Resource:
+        for resource in self._resources:
+            if namespace in resource.backend.namespaces:
+                return resource.named(path + query, namespace)
+        return Answer(Unknown("NAME_UNKNOWN", f"no backend here is the registry {namespace}"))
+
+    def _by_prefix(self, path: str) -> tuple[RegistryResource, str] | None:
+        fitting = [one for one in self._resources if path.startswith(one.backend.prefix[1:])]
+        if not fitting:
+            return None
+        resource = max(fitting, key=lambda one: len(one.backend.prefix))
+        return resource, path[len(resource.backend.prefix) - 1 :]
+
+    def _by_first_segment(self, path: str) -> tuple[RegistryResource, str] | None:
+        first, slash, rest = path.partition("/")
+        namespace = namespace_of(unquote(first))
+        for resource in self._resources:
+            if slash and names_registry(namespace) and namespace in resource.backend.namespaces:
+                return resource, rest
+        return None
+
+
+def split(target: str) -> tuple[str, str | None, str]:
+    """The path, the ``ns`` parameter, and the query without it, its question mark included."""
+    path, _, query = target.partition("?")
+    parameters = parse_qsl(query, keep_blank_values=True, errors="replace")
+    names = [value for key, value in parameters if key == "ns" and value]
+    rest = [(key, value) for key, value in parameters if key != "ns"]
+    return path, namespace_of(names[0]) if names else None, "?" + urlencode(rest) if rest else ""
