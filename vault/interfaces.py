@@ -102,6 +102,9 @@ class IKitchen(Interface):
     def stored(key: str) -> Awaitable[IBody | None]:
         """What is stored under ``key``, however old; the upstream is not asked."""
 
+    def settled(key: str) -> Awaitable[None]:
+        """Wait until what was being fetched under ``key`` is stored, or is known not to be: a body is whole before."""
+
     def read(body: IBody, limit: int) -> Awaitable[bytes]:
         """A whole body in memory, when it has come; raises BrokenAnswer for one of more than ``limit`` bytes."""
 

@@ -74,6 +74,12 @@ class Kitchen:
         """What is stored under a key."""
         return await self._store.find(key)
 
+    async def settled(self, key: str) -> None:
+        """Wait until nothing is being fetched under a key."""
+        transfer = self.cache.transfers.get(key)
+        if transfer is not None:
+            await transfer.gone()
+
     async def read(self, body: IBody, limit: int) -> bytes:
         """A whole body in memory; the body is attached to meanwhile, so that one passed through stays readable."""
         reader = _Whole()

@@ -190,10 +190,15 @@ class Recipe:
                 return Found(stored, how, ttl=left, detail="rate-limit")
         found = await self._fetched(kitchen, artifact, asked)
         digest = _digest(found)
-        if found.how is How.MISS and digest is not None and digest.algorithm == "sha256":
-            # So that it is kept when the tag moves on.
-            await kitchen.adopt(manifest_key(self.backend, digest), digest, found.body.head)
+        if found.how in (How.MISS, How.JOINED) and digest is not None:
+            await kitchen.once(f"adopt {artifact.key}", lambda: self._adopt(kitchen, artifact.key, digest, found))
         return found
+
+    async def _adopt(self, kitchen: IKitchen, key: str, digest: Digest, found: Found) -> None:
+        """Keep a new tag's manifest by its digest too: clients ask for it next, and it stays when the tag moves on."""
+        await kitchen.settled(key)
+        if await kitchen.stored(manifest_key(self.backend, digest)) is None:
+            await kitchen.adopt(manifest_key(self.backend, digest), digest, found.body.head)
 
     async def _fetched(self, kitchen: IKitchen, artifact: Artifact, asked: Asked) -> Found:
         """A manifest, whole: it is small, and clients need its length and digest first."""
