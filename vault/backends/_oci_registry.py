@@ -250,7 +250,7 @@ def promised_digest(head: Head) -> Digest | None:
 
     Docker's old signed manifests (schema 1) are named by the digest of what is signed, not by that of the body.
     """
-    if "manifest.v1+" in (head.get("Content-Type") or ""):
+    if "vnd.docker.distribution.manifest.v1+" in (head.get("Content-Type") or ""):
         return None
     try:
         return Digest.parse((head.get(DIGEST_FIELD) or "").strip())
