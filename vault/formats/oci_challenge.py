@@ -14,7 +14,7 @@ _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's "token", no s
 _PARAMETER = re.compile(rf'({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))', re.DOTALL)
 _SCHEME = re.compile(rf"({_TOKEN})(?:[ \t]+|(?=,)|$)")
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)")
-_SEPARATOR = re.compile(r"[ \t]*,?[ \t]*")
+_SEPARATOR = re.compile(r"[ \t]*(?:,[ \t]*)*")
 
 SHORTEST_LIFE = 60
 """Seconds: what ``expires_in`` is where it is absent, and never less."""
@@ -51,8 +51,7 @@ def read_challenges(value: str) -> list[Challenge]:
         found.append((scheme[1].lower(), {}))
         position = scheme.end()
         if _PARAMETER.match(value, position) is None and (token := _TOKEN68.match(value, position)) is not None:
-            # "Negotiate abcd==": one value without a name, unless it is the next scheme.
-            position = token.end() if "," not in value[scheme.start() : scheme.end()] else position
+            position = token.end()  # "Negotiate abcd==": one value without a name
 
 
 @dataclass(frozen=True, slots=True)
