@@ -539,9 +539,10 @@ class SampleTests(ConfigTestCase):
         return replace(config, file="", backends=backends)
 
     def test_built_in(self) -> None:
-        """The built-in configuration serves Apache's archive on the default port."""
+        """The built-in configuration serves Apache's archive and Docker Hub on the default port."""
         config = configuration.built_in({})
-        self.assertEqual([backend.prefix for backend in config.backends], ["/archive.apache.org/"])
+        kinds = {backend.prefix: backend.type for backend in config.backends}
+        self.assertEqual((kinds["/archive.apache.org/"], kinds["/dockerhub/"]), ("http", "oci"))
         self.assertEqual((config.http_host, config.http_port), ("localhost", 8080))
 
     def test_uncommented(self) -> None:

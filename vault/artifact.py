@@ -125,7 +125,8 @@ class Artifact:
     still served once the upstream says 404 or 410; None means for ever.  ``note_url``: the stored head keeps the URL
     that the body came from, after redirects, in the field ``NOTED_URL``; links in a page are relative to it.
     ``promised(head)``: the digest that the answer itself names; the body is checked as if it had been known before.
-    ``limit``: an answer that announces more bytes is refused.
+    ``limit``: an answer that announces more bytes is refused.  ``kept_anyway``: the answer's Cache-Control does not
+    keep it from being stored; for protocols whose own rules say what may be.
     """
 
     key: str
@@ -143,6 +144,7 @@ class Artifact:
     note_url: bool = False
     promised: Callable[[Head], Digest | None] | None = field(default=None, compare=False)
     limit: int | None = None
+    kept_anyway: bool = False
 
     @property
     def asked_at(self) -> str:

@@ -269,7 +269,8 @@ class Transfer:
     def _keepable(self, answer: Answer) -> bool:
         if answer.status == 206:
             return True  # the rest of what was kept already
-        return storable(answer.head) and (answer.delimited or self.artifact.digest is not None)
+        may_be = storable(answer.head) or (self.artifact.kept_anyway and answer.status in (200, 203))
+        return may_be and (answer.delimited or self.artifact.digest is not None)
 
     async def _stream(
         self, answer: Answer, writer: FillWriter, length: int | None, leave: Callable[[Transfer], None]

@@ -292,8 +292,11 @@ class OptionTests(SynchronousTestCase):
         (one,) = self.load(registry_url="http://Registry.test:5000").registries
         self.assertEqual((one.url, one.namespace), ("http://Registry.test:5000/", "registry.test:5000"))
         self.assertIsNone(one.auth_url)
+        (one,) = self.load(registry_url="http://a.test/v2/").registries
+        self.assertEqual(one.url, "http://a.test/")
         (one,) = self.load(registry_url="http://a.test/", namespace="docker.io", tag_ttl={"v*": "1d"}, ttl=5).registries
         self.assertEqual((one.namespace, one.tiers, one.ttl), ("docker.io", (("v*", 86400.0),), 5.0))
+        self.assertIsNone(one.auth_url)  # a mirror's password is none of Docker Hub's business
 
     def test_several(self) -> None:
         """Of several each has its own user and options; what it leaves out is the backend's."""

@@ -148,6 +148,18 @@ class PullTests(RegistryCase):
         self.assertEqual([reply.status for reply in replies], [200, 200])
         self.assertEqual(self.hub.blob_fetches(blob), 1)
 
+    def test_uncacheable(self) -> None:
+        """What a registry marks as private or no-store is kept all the same: its digest proves it."""
+        image = make_image(9, (100,))
+        self.hub.push("library/app", image, redirect=False)
+        marked = {"Cache-Control": "private, no-store", "Vary": "*"}
+        for resource in self.hub.registry._resources.values():
+            resource.headers = {**resource.headers, **marked}
+        self.start()
+        self.pull_image("app", image)
+        self.hub.stop()
+        self.pull_image("app", image)
+
     def test_old_client(self) -> None:
         """A client that takes only single manifests is answered with what the registry has for it."""
         single = make_image(7, media_type=DOCKER_MANIFEST)
@@ -402,7 +414,8 @@ class KeptTests(RegistryCase):
             eventually(lambda digest=digest: self.pull(f"app/blobs/{digest}").status == 200, 15, "an end of the pause")
         self.hub.down = 503
         for reference in ("latest", image.digest):
-            self.assertEqual(self.pull(f"app/manifests/{reference}").status, 200)
+            path = f"app/manifests/{reference}"
+            eventually(lambda path=path: self.pull(path).status == 200, 5, "a stored last blob")
 
     def test_few_pulls_left(self) -> None:
         """With few pulls left, tags are served as they are kept, without asking."""

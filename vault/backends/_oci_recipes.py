@@ -33,6 +33,9 @@ REMEMBERED = 60.0
 NOT_ASKED = ("refreshing", "rate-limit")
 """Why an expired copy may be served though nothing failed."""
 
+DENIED = (Missing.proxy_error, Refused.proxy_error)
+"""Why an expired copy may be served though its registry answers."""
+
 _LINK = re.compile(r"<[^>?#]*\?([^>#\s]*)>\s*((?:;[^,<>]*)?)")
 
 # What a registry says of the message, not of the manifest; the encoding of bytes that have their digest is none.
@@ -103,7 +106,7 @@ class Recipe:
         denied: VaultError | None = None
         for registry in self._in_order(kitchen.now()):
             others = [other for other in self.registries if other is not registry]
-            if others and registry.resting(kitchen.now()):
+            if others and registry.resting(kitchen.now()) and not await self._has_kept(kitchen, registry):
                 found = await self._kept(kitchen, others, "resting")
                 if found is not None:
                     return found
@@ -143,6 +146,10 @@ class Recipe:
         told = self.resource.tag is not None or found.how not in (How.HIT, How.STALE)
         if len(self.registries) > 1 and told and not self.memories.homes.holds(self.resource.name, now):
             self.memories.homes.note(self.resource.name, now + REMEMBERED, registry)
+
+    async def _has_kept(self, kitchen: IKitchen, registry: Registry) -> bool:
+        tag = self.resource.tag is not None
+        return tag and await kitchen.stored(registry.tag(self.resource, None).key) is not None
 
     async def _kept(self, kitchen: IKitchen, registries: Sequence[Registry], why: str) -> Found | None:
         """A tag that is kept from another registry, while one before it cannot be asked."""
@@ -228,9 +235,9 @@ class Recipe:
         if found.how not in (How.HIT, How.STALE):
             return
         failed = found.how is How.STALE and found.detail not in NOT_ASKED
-        if failed:
+        if failed and found.detail not in DENIED:
             registry.failed(kitchen.now())
-        elif registry.answers(kitchen.now()):
+        elif not failed and registry.answers(kitchen.now()):
             return
         if await self._whole(kitchen, found.body, str(_digest(found))):
             return
@@ -279,7 +286,7 @@ class Recipe:
         head = found.body.head
         digest = self.resource.digest or _digest(found)
         named = head.get(DIGEST_FIELD) if digest is None else str(digest)
-        changes = {**_NOT_PASSED_ON, DIGEST_FIELD: named}
+        changes = {**_not_passed_on(found), DIGEST_FIELD: named}
         if named is not None:
             changes["ETag"] = f'"{named}"'
         if kind is not None:
@@ -291,7 +298,7 @@ class Recipe:
         named = str(self.resource.digest)
         found.head = found.body.head.with_headers(
             {
-                **_NOT_PASSED_ON,
+                **_not_passed_on(found),
                 "Content-Type": "application/octet-stream",
                 "Content-Disposition": None,
                 DIGEST_FIELD: named,
@@ -305,9 +312,18 @@ class Recipe:
         head = found.body.head
         match = _LINK.match(head.get("Link") or "")
         link = None if match is None or "next" not in match[2] else f"<?{match[1]}>{match[2]}"
-        kept = {name: value for name, value in _NOT_PASSED_ON.items() if name != "Content-Encoding"}
-        found.head = head.with_headers({**kept, "Link": link})
+        changes = _not_passed_on(found)
+        del changes["Content-Encoding"]
+        found.head = head.with_headers({**changes, "Link": link})
         return found
+
+
+def _not_passed_on(found: Found) -> dict[str, str | None]:
+    """The fields to leave out; a registry's Warning is passed on as it comes, not again with each copy."""
+    changes: dict[str, str | None] = dict(_NOT_PASSED_ON)
+    if found.how in (How.HIT, How.STALE):
+        changes["Warning"] = None
+    return changes
 
 
 def _digest(found: Found) -> Digest | None:

@@ -139,6 +139,7 @@ class Registry(Backend):
             headers=(("Accept", ACCEPT if accept is None else ", ".join(sorted(accept))),),
             max_age=self.tag_ttl(resource.tag or ""),
             backend=self.backend,
+            kept_anyway=True,
             confirmed_by=same_manifest,
             promised=promised_digest,
             limit=MAX_MANIFEST,
@@ -154,6 +155,7 @@ class Registry(Backend):
             headers=(("Accept", ACCEPT),),
             digest=digest,
             backend=self.backend,
+            kept_anyway=True,
             limit=MAX_MANIFEST,
         )
 
@@ -162,7 +164,11 @@ class Registry(Backend):
         digest = resource.digest
         assert digest is not None
         return Artifact(
-            key=blob_key(self.backend, digest), urls=(self._url(resource),), digest=digest, backend=self.backend
+            key=blob_key(self.backend, digest),
+            urls=(self._url(resource),),
+            digest=digest,
+            backend=self.backend,
+            kept_anyway=True,
         )
 
     def listing(self, resource: Resource) -> Artifact:
@@ -176,6 +182,7 @@ class Registry(Backend):
             headers=(("Accept", accept),),
             max_age=LIST_TTL,
             backend=self.backend,
+            kept_anyway=True,
         )
 
     def tag_ttl(self, tag: str) -> float:

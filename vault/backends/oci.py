@@ -21,7 +21,7 @@ from vault.backends._oci_tokens import Login
 from vault.errors import VaultError
 from vault.formats.oci_errors import JSON, Unknown, error_body
 from vault.formats.oci_manifest import accepted
-from vault.formats.oci_names import DOCKER_HUB, namespace_of, read_path
+from vault.formats.oci_names import namespace_of, read_path
 from vault.interfaces import IRecipe, IRegistryBackend, Member
 from vault.options import Options
 from vault.values import base_url, duration, web_url
@@ -55,11 +55,11 @@ class OCIBackend(Backend):
 
     def resolve(self, path: str, headers: Mapping[str, str]) -> Artifact | IRecipe:
         """The recipe for a path; raises Malformed or Unknown for what names nothing."""
-        return self.resolve_in(None, path, headers)
+        return self.resolve_in(None, path.removeprefix("v2/"), headers)
 
     def resolve_in(self, namespace: str | None, path: str, headers: Mapping[str, str]) -> Artifact | IRecipe:
         """The same where the client names the registry that it means: only that one is asked."""
-        resource = read_path(path.removeprefix("v2/"))
+        resource = read_path(path)
         registries = self.registries
         if namespace is not None and namespace != self.namespace:
             registries = tuple(one for one in registries if one.namespace == namespace)
@@ -73,6 +73,11 @@ class OCIBackend(Backend):
         return JSON, error_body(status, error, self.name)
 
 
+def _base(text: str) -> str:
+    """A registry's base URL; some know it by the URL of its protocol, which ends with v2/."""
+    return re.sub(r"(?<=/)v2/$", "", base_url(text))
+
+
 def _host(text: str) -> str:
     """A registry's name: a host with an optional port."""
     if not re.fullmatch(r"[A-Za-z0-9._-]+(?::\d{1,5})?|\[[0-9A-Fa-f:.]+\](?::\d{1,5})?", text):
@@ -82,9 +87,9 @@ def _host(text: str) -> str:
 
 def _registry(options: Options, outer: Options, position: int | None, member: str) -> Registry:
     """One registry from its part of the configuration; ``position`` is its place in a list of them."""
-    url = options.parsed("registry_url", base_url, HUB_URL, secret=True)
+    url = options.parsed("registry_url", _base, HUB_URL, secret=True)
     namespace = options.parsed("namespace", _host, None) or namespace_of(urlsplit(url).netloc)
-    auth_url = options.parsed("auth_url", web_url, HUB_AUTH_URL if namespace == DOCKER_HUB else None, secret=True)
+    auth_url = options.parsed("auth_url", web_url, HUB_AUTH_URL if url == HUB_URL else None, secret=True)
     if auth_url is not None and urlsplit(auth_url).path == "/":
         auth_url += "token"
     upstream = options.upstream

@@ -139,11 +139,10 @@ class Registries:
         if namespace is not None:
             return self._named(namespace, path, query)
         if resource is None:
-            first = unquote(path.partition("/")[0])
-            hub = DOCKER_HUB in self._resources[0].backend.namespaces
-            if names_registry(first) and "/" in path and (":" in first or hub):
-                return Answer(Unknown("NAME_UNKNOWN", f"no backend here is the registry {first}"))
             resource = self._resources[0]
+            unknown = _unknown_registry(path, DOCKER_HUB in resource.backend.namespaces)
+            if unknown is not None:
+                return Answer(Unknown("NAME_UNKNOWN", f"no backend here is the registry {unknown}"))
         return resource.at(path + query)
 
     def below(self, resource: RegistryResource, rest: str) -> Resource:
@@ -176,6 +175,17 @@ class Registries:
             if slash and names_registry(namespace) and namespace in resource.backend.namespaces:
                 return resource, rest
         return None
+
+
+def _unknown_registry(path: str, hub: bool) -> str | None:
+    """The host that a path begins with, where that is no part of a repository's name; None where it may be one.
+
+    A colon is in no name.  At Docker Hub no repository of several parts begins with one that has a dot.
+    """
+    first, _, rest = path.partition("/")
+    first = unquote(first)
+    single = rest.partition("/")[0] in ("manifests", "blobs", "tags", "referrers")
+    return first if names_registry(first) and not single and (":" in first or hub) else None
 
 
 def split(target: str) -> tuple[str, str | None, str]:

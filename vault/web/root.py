@@ -86,10 +86,7 @@ class RootResource(Resource):
         for artifact in self._artifacts:
             prefix = artifact.backend.prefix
             if canonical.startswith(prefix):
-                rest = canonical[len(prefix) :]
-                if isinstance(artifact, RegistryResource):
-                    return self._registries.below(artifact, rest)
-                return artifact.at(rest)
+                return self._below(artifact, canonical[len(prefix) :])
             if path == prefix[:-1]:
                 query = canonical[len(path) :]
                 return Refusal(301, f"The address is {prefix}", prefix + query)
@@ -113,6 +110,11 @@ class RootResource(Resource):
         if not candidates:
             return Refusal(403, "This server is no open proxy: no backend's upstream covers this URL.")
         _, artifact, rest = max(candidates, key=lambda candidate: candidate[0])
+        return self._below(artifact, rest)
+
+    def _below(self, artifact: ArtifactResource, rest: str) -> IResource:
+        if isinstance(artifact, RegistryResource):
+            return self._registries.below(artifact, rest)
         return artifact.at(rest)
 
 

@@ -1,0 +1,88 @@
+"""Which backend and which path a registry's request leads to."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from vault.backends._oci_registry import Registry
+from vault.backends.oci import OCIBackend
+from vault.web.registry import Answer, Registries, RegistryResource
+
+TAG = "manifests/latest"
+
+
+def backend(name: str, prefix: str, namespace: str) -> OCIBackend:
+    """A backend with one registry."""
+    registry = Registry(name=name, prefix=prefix, backend=name, url=f"https://{namespace}/", namespace=namespace)
+    return OCIBackend(name, prefix, (registry,), ())
+
+
+class RouteTests(SynchronousTestCase):
+    """``Registries``, as two tables of what is asked and what it means."""
+
+    def setUp(self) -> None:
+        backends = [
+            backend("hub", "/dockerhub/", "docker.io"),
+            backend("deep", "/a/b/", "quay.io"),
+            backend("own", "/own/", "registry.test:5000"),
+        ]
+        self.resources = [RegistryResource(one, cast(Any, None), None, lambda: 0.0) for one in backends]
+        self.registries = Registries(self.resources)
+
+    def told(self, resource: Any) -> Any:
+        """Backend, path and namespace, or the code of an error, or None for the answer to a ping."""
+        if isinstance(resource, Answer):
+            return getattr(resource._error, "code", None)
+        return resource.backend.name, resource._path, resource.namespace
+
+    def test_root(self) -> None:
+        """Below /v2/ it is ns that decides, then the first segment, then the order of the configuration."""
+        table: dict[str, Any] = {
+            "": None,
+            "?ns=docker.io": None,
+            f"library/x/{TAG}": ("hub", f"library/x/{TAG}", None),
+            f"x/{TAG}": ("hub", f"x/{TAG}", None),
+            f"dockerhub/library/x/{TAG}": ("hub", f"library/x/{TAG}", None),
+            f"docker.io/library/x/{TAG}": ("hub", f"library/x/{TAG}", None),
+            f"index.docker.io/library/x/{TAG}": ("hub", f"library/x/{TAG}", None),
+            f"a/b/x/{TAG}": ("deep", f"x/{TAG}", None),
+            f"quay.io/x/{TAG}": ("deep", f"x/{TAG}", None),
+            f"registry.test:5000/x/{TAG}": ("own", f"x/{TAG}", None),
+            f"registry.test%3A5000/x/{TAG}": ("own", f"x/{TAG}", None),
+            f"library/x/{TAG}?ns=docker.io": ("hub", f"library/x/{TAG}", "docker.io"),
+            f"library/x/{TAG}?ns=registry-1.docker.io": ("hub", f"library/x/{TAG}", "docker.io"),
+            f"dockerhub/library/x/{TAG}?ns=docker.io": ("hub", f"library/x/{TAG}", "docker.io"),
+            f"dockerhub/x/{TAG}?ns=quay.io": ("deep", f"x/{TAG}", "quay.io"),
+            f"x/{TAG}?ns=registry.test%3A5000": ("own", f"x/{TAG}", "registry.test:5000"),
+            "x/tags/list?n=2&ns=quay.io&last=a": ("deep", "x/tags/list?n=2&last=a", "quay.io"),
+            f"x/{TAG}?ns=ghcr.io": "NAME_UNKNOWN",
+            f"ghcr.io/x/{TAG}": "NAME_UNKNOWN",
+            f"other:5000/x/{TAG}": "NAME_UNKNOWN",
+            f"localhost/x/{TAG}": "NAME_UNKNOWN",
+            f"with.dot/{TAG}": ("hub", f"with.dot/{TAG}", None),
+        }
+        for target, expected in table.items():
+            self.assertEqual(self.told(self.registries.at_root(target)), expected, target)
+
+    def test_prefix(self) -> None:
+        """Below a prefix it is that backend, with or without v2/, unless ns names another."""
+        table: dict[str, Any] = {
+            "v2": None,
+            "v2/": None,
+            f"v2/library/x/{TAG}": ("hub", f"library/x/{TAG}", None),
+            f"library/x/{TAG}": ("hub", f"library/x/{TAG}", None),
+            f"v2/v2/x/{TAG}": ("hub", f"v2/x/{TAG}", None),
+            f"v2/library/x/{TAG}?ns=docker.io": ("hub", f"library/x/{TAG}", "docker.io"),
+            f"v2/x/{TAG}?ns=quay.io": ("deep", f"x/{TAG}", "quay.io"),
+            f"v2/x/{TAG}?ns=ghcr.io": "NAME_UNKNOWN",
+        }
+        for target, expected in table.items():
+            self.assertEqual(self.told(self.registries.below(self.resources[0], target)), expected, target)
+
+    def test_first_with_dots(self) -> None:
+        """Where the first backend is not Docker Hub, its repositories may begin with a dotted name."""
+        registries = Registries(self.resources[1:])
+        self.assertEqual(self.told(registries.at_root(f"my.team/x/{TAG}")), ("deep", f"my.team/x/{TAG}", None))
+        self.assertEqual(self.told(registries.at_root(f"my.team:80/x/{TAG}")), "NAME_UNKNOWN")
