@@ -103,7 +103,7 @@ class IKitchen(Interface):
         """What is stored under ``key``, however old; the upstream is not asked."""
 
     def settled(key: str) -> Awaitable[None]:
-        """Wait until what was being fetched under ``key`` is stored, or is known not to be: a body is whole before."""
+        """Wait until a body that has come whole under ``key`` is stored, which takes a moment more, or cannot be."""
 
     def read(body: IBody, limit: int) -> Awaitable[bytes]:
         """A whole body in memory, when it has come; raises BrokenAnswer for one of more than ``limit`` bytes."""

@@ -75,9 +75,9 @@ class Kitchen:
         return await self._store.find(key)
 
     async def settled(self, key: str) -> None:
-        """Wait until nothing is being fetched under a key."""
+        """Wait until a body that has come whole is stored."""
         transfer = self.cache.transfers.get(key)
-        if transfer is not None:
+        if transfer is not None and transfer.body is not None and transfer.body.complete:
             await transfer.gone()
 
     async def read(self, body: IBody, limit: int) -> bytes:

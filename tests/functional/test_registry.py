@@ -417,6 +417,18 @@ class KeptTests(RegistryCase):
             path = f"app/manifests/{reference}"
             eventually(lambda path=path: self.pull(path).status == 200, 5, "a stored last blob")
 
+    def test_moved_to_corrupt(self) -> None:
+        """A tag that has moved to a manifest with wrong bytes is served as it was."""
+        image = self.kept(24)
+        new = make_image(25)
+        fields = {"Docker-Content-Digest": new.digest}
+        wrong = new.manifest.replace(b"2", b"3")
+        self.hub.put("/v2/library/app/manifests/latest", wrong, content_type=OCI_MANIFEST, headers=fields, etag='"x"')
+        for _ in range(2):
+            reply = self.pull("app/manifests/latest")
+            self.assertEqual((reply.status, reply.body, reply.cache), (200, image.manifest, "STALE"))
+            self.assertEqual(reply.headers["docker-content-digest"], image.digest)
+
     def test_few_pulls_left(self) -> None:
         """With few pulls left, tags are served as they are kept, without asking."""
         image = make_image(22)

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from vault.artifact import Artifact, Digest, Head
 from vault.backends._oci_registry import DIGEST_FIELD, Registry, blob_key, manifest_key, promised_digest
-from vault.errors import Missing, Refused, Truncated, Unavailable, UpstreamError, VaultError
+from vault.errors import Missing, Refused, TLSFailed, Truncated, Unavailable, VaultError
 from vault.formats.oci_errors import Unknown
 from vault.formats.oci_manifest import KNOWN, MAX_MANIFEST, plain_type, read_manifest
 from vault.formats.oci_names import Resource
@@ -117,7 +117,7 @@ class Recipe:
                     self.memories.homes.forget(self.resource.name)
                     denied = error if denied is None or isinstance(error, Refused) else denied
                     continue
-                if isinstance(error, UpstreamError) and not isinstance(error, Truncated):
+                if isinstance(error, (Unavailable, TLSFailed)):
                     registry.failed(kitchen.now())
                 found = await self._kept(kitchen, others, error.proxy_error)
                 if found is not None:
@@ -195,7 +195,13 @@ class Recipe:
                 how = How.HIT if fresh(stored.head, artifact, now) else How.STALE
                 left = (artifact.max_age or 0.0) - elapsed(stored.head, now)
                 return Found(stored, how, ttl=left, detail="rate-limit")
-        found = await self._fetched(kitchen, artifact, asked)
+        try:
+            found = await self._fetched(kitchen, artifact, asked)
+        except Truncated as error:
+            stored = await kitchen.stored(artifact.key)  # the tag has moved, to something that does not come whole
+            if stored is None:
+                raise
+            return Found(stored, How.STALE, detail=error.proxy_error)
         digest = _digest(found)
         if found.how in (How.MISS, How.JOINED) and digest is not None:
             await kitchen.once(f"adopt {artifact.key}", lambda: self._adopt(kitchen, artifact.key, digest, found))
@@ -278,6 +284,7 @@ class Recipe:
             digest = Digest.parse(text)
         except ValueError:
             return None
+        await kitchen.settled(key(self.backend, digest))
         return await kitchen.stored(key(self.backend, digest))
 
     # -- heads ------------------------------------------------------------------------------------------------------
