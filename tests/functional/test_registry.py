@@ -565,6 +565,9 @@ class LargeTests(RegistryCase):
         reply = self.pull(f"app/blobs/{digest}", Range="bytes=0-9,100-199")
         self.assertEqual(reply.status, 206)
         self.assertEqual([body for _, body in parts_of(reply)], [data[:10], data[100:200]])
+        reply = self.pull(f"app/blobs/{digest}", Range=f"bytes={MIB}-")
+        self.assertEqual((reply.status, self.error(reply)), (416, "RANGE_INVALID"))
+        self.assertEqual(reply.headers["content-range"], f"bytes */{MIB}")
 
     def test_dropped(self) -> None:
         """A storage that drops the connection is gone on with, and the client does not notice."""

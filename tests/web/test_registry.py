@@ -57,6 +57,8 @@ class RouteTests(SynchronousTestCase):
             f"dockerhub/x/{TAG}?ns=quay.io": ("deep", f"x/{TAG}", "quay.io"),
             f"x/{TAG}?ns=registry.test%3A5000": ("own", f"x/{TAG}", "registry.test:5000"),
             "x/tags/list?n=2&ns=quay.io&last=a": ("deep", "x/tags/list?n=2&last=a", "quay.io"),
+            f"docker.io/x/{TAG}?ns=docker.io": ("hub", f"x/{TAG}", "docker.io"),
+            f"quay.io/x/{TAG}?ns=docker.io": ("hub", f"quay.io/x/{TAG}", "docker.io"),
             f"x/{TAG}?ns=ghcr.io": "NAME_UNKNOWN",
             f"ghcr.io/x/{TAG}": "NAME_UNKNOWN",
             f"other:5000/x/{TAG}": "NAME_UNKNOWN",

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from vault.artifact import Artifact, Digest, Head
 from vault.backends._oci_registry import DIGEST_FIELD, Registry, blob_key, manifest_key, promised_digest
-from vault.errors import Missing, Refused, TLSFailed, Truncated, Unavailable, VaultError
+from vault.errors import BrokenAnswer, Missing, Refused, TLSFailed, Truncated, Unavailable, VaultError
 from vault.formats.oci_errors import Unknown
 from vault.formats.oci_manifest import KNOWN, MAX_MANIFEST, plain_type, read_manifest
 from vault.formats.oci_names import Resource
@@ -29,6 +29,9 @@ CODES = {"manifests": "MANIFEST_UNKNOWN", "blobs": "BLOB_UNKNOWN", "referrers": 
 
 REMEMBERED = 60.0
 """Seconds for which it is remembered which registry has a repository, and that all blobs of a manifest are kept."""
+
+MOST_CHILDREN = 200
+"""So many of an index's manifests are looked at; no image is for more platforms."""
 
 NOT_ASKED = ("refreshing", "rate-limit")
 """Why an expired copy may be served though nothing failed."""
@@ -158,7 +161,7 @@ class Recipe:
             if stored is None or not self._acceptable(stored.head):
                 continue
             found = Found(stored, How.STALE, detail=why)
-            if registry.answers(kitchen.now()) or await self._whole(kitchen, stored, str(_digest(found))):
+            if registry.answers(kitchen.now()) or await self._whole(kitchen, stored):
                 return self._manifest(found)
         return None
 
@@ -218,6 +221,8 @@ class Recipe:
         found = await kitchen.fetch(artifact, asked.no_cache)
         if found.how is not How.BYPASS and not found.body.complete:
             await kitchen.read(found.body, MAX_MANIFEST)
+        if (found.body.length or 0) > MAX_MANIFEST:
+            raise BrokenAnswer(f"a manifest of {found.body.length} bytes came; clients take {MAX_MANIFEST} at most")
         return found
 
     async def _type_in_body(self, kitchen: IKitchen, found: Found) -> str | None:
@@ -245,7 +250,7 @@ class Recipe:
             registry.failed(kitchen.now())
         elif not failed and registry.answers(kitchen.now()):
             return
-        if await self._whole(kitchen, found.body, str(_digest(found))):
+        if await self._whole(kitchen, found.body):
             return
         if not failed and not registry.offline:
             await kitchen.once(f"probe {artifact.asked_at}", lambda: kitchen.ask(artifact))
@@ -254,10 +259,10 @@ class Recipe:
             f"{registry.namespace} cannot be asked, and not all blobs of {self.resource.name} are kept", retry_after=5.0
         )
 
-    async def _whole(self, kitchen: IKitchen, body: IBody, digest: str) -> bool:
+    async def _whole(self, kitchen: IKitchen, body: IBody) -> bool:
         """True if everything that a manifest needs is kept."""
         now = kitchen.now()
-        if self.memories.whole.holds(digest, now):
+        if self.memories.whole.holds(str(body.sha256), now):
             return True
         data = await kitchen.read(body, MAX_MANIFEST)
         try:
@@ -269,13 +274,13 @@ class Recipe:
                 return False
         if manifest.children and not await self._any_whole(kitchen, manifest.children):
             return False
-        self.memories.whole.note(digest, now + REMEMBERED)
+        self.memories.whole.note(str(body.sha256), now + REMEMBERED)
         return True
 
     async def _any_whole(self, kitchen: IKitchen, children: Sequence[str]) -> bool:
-        for child in children:
+        for child in children[:MOST_CHILDREN]:
             body = await self._stored(kitchen, manifest_key, child)
-            if body is not None and await self._whole(kitchen, body, child):
+            if body is not None and await self._whole(kitchen, body):
                 return True
         return False
 

@@ -26,8 +26,12 @@ from vault.interfaces import IRecipe, IRegistryBackend, Member
 from vault.options import Options
 from vault.values import base_url, duration, web_url
 
+Tiers = tuple[tuple[str, float], ...]
+
 HUB_URL = "https://registry-1.docker.io/"
 HUB_AUTH_URL = "https://auth.docker.io/token"
+RESERVE = 5
+"""Pulls."""
 
 
 @implementer(IRegistryBackend)
@@ -85,8 +89,8 @@ def _host(text: str) -> str:
     return namespace_of(text)
 
 
-def _registry(options: Options, outer: Options, position: int | None, member: str) -> Registry:
-    """One registry from its part of the configuration; ``position`` is its place in a list of them."""
+def _registry(options: Options, name: str, backend: str, tiers: Tiers, reserve: int) -> Registry:
+    """One registry from its part of the configuration; ``tiers`` and ``reserve`` hold where it has none itself."""
     url = options.parsed("registry_url", _base, HUB_URL, secret=True)
     namespace = options.parsed("namespace", _host, None) or namespace_of(urlsplit(url).netloc)
     auth_url = options.parsed("auth_url", web_url, HUB_AUTH_URL if url == HUB_URL else None, secret=True)
@@ -95,21 +99,21 @@ def _registry(options: Options, outer: Options, position: int | None, member: st
     upstream = options.upstream
     login = None if upstream.username is None else Login(upstream.username, upstream.password or "")
     return Registry(
-        name=f"{member}-{position + 1}" if position is not None else member,
-        prefix=outer.prefix,
-        backend=outer.name,
+        name=name,
+        prefix=options.prefix,
+        backend=backend,
         url=url,
         namespace=namespace,
         auth_url=auth_url,
         login=login,
         ttl=60.0 if upstream.ttl is None else upstream.ttl,
-        tiers=_tiers(options) or (_tiers(outer) if options is not outer else ()),
-        reserve=options.integer("ratelimit_reserve", outer.integer("ratelimit_reserve", 5)),
+        tiers=_tiers(options) or tiers,
+        reserve=options.integer("ratelimit_reserve", reserve),
         offline=upstream.offline,
     )
 
 
-def _tiers(options: Options) -> tuple[tuple[str, float], ...]:
+def _tiers(options: Options) -> Tiers:
     section = options.section("tag_ttl")
     tiers = []
     for pattern in section.keys():  # noqa: SIM118 - a Section is not a mapping
@@ -129,10 +133,13 @@ def make_backend(name: str, options: Options) -> OCIBackend:
             options.problem(key, "is given beside repositories; give it within one of them")
     if parts:
         namespace = options.parsed("namespace", _host, None)
-        registries = [_registry(part, options, place, name) for place, part in enumerate(parts)]
+        tiers, reserve = _tiers(options), options.integer("ratelimit_reserve", RESERVE)
+        registries = [
+            _registry(part, f"{name}-{place}", name, tiers, reserve) for place, part in enumerate(parts, start=1)
+        ]
     else:
         namespace = None
-        registries = [_registry(options, options, None, name)]
+        registries = [_registry(options, name, name, (), RESERVE)]
     if len(registries) > 1:
         registries = _apart(registries)
     # A registry's user name and password go to whom it is asked for them, never with every request.

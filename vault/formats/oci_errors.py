@@ -8,8 +8,16 @@ from vault.errors import BadRequest, Missing, VaultError
 
 JSON = "application/json; charset=utf-8"
 
-BY_STATUS = {400: "UNSUPPORTED", 404: "NAME_UNKNOWN", 405: "UNSUPPORTED", 410: "NAME_UNKNOWN", 429: "TOOMANYREQUESTS"}
-"""The code for an error that names none itself; anything else is UNKNOWN, and what may pass is UNAVAILABLE."""
+BY_STATUS = {
+    400: "UNSUPPORTED",
+    404: "NAME_UNKNOWN",
+    405: "UNSUPPORTED",
+    410: "NAME_UNKNOWN",
+    416: "RANGE_INVALID",
+    429: "TOOMANYREQUESTS",
+    503: "UNAVAILABLE",
+}
+"""The code for an error that names none itself; anything else is UNKNOWN."""
 
 
 class Malformed(BadRequest):
@@ -30,6 +38,6 @@ class Unknown(Missing):
 
 def error_body(status: int, error: VaultError, backend: str) -> bytes:
     """The JSON body that tells of ``error``; messages are for people, who read them in the output of their client."""
-    code = getattr(error, "code", None) or BY_STATUS.get(status, "UNAVAILABLE" if status == 503 else "UNKNOWN")
+    code = getattr(error, "code", None) or BY_STATUS.get(status, "UNKNOWN")
     message = f"{backend}: {error}" if backend else str(error)
     return json.dumps({"errors": [{"code": code, "message": message}]}).encode() + b"\n"

@@ -131,13 +131,13 @@ class Registries:
         path, namespace, query = split(rest)
         if not path:
             return Answer()
-        resource = None
-        if (found := self._by_prefix(path)) is not None:
-            resource, path = found
-        elif (named := self._by_first_segment(path)) is not None:
-            resource, path = named
+        resource, inner = self._by_prefix(path) or self._by_first_segment(path) or (None, path)
         if namespace is not None:
-            return self._named(namespace, path, query)
+            # A mirror's prefix may be for whatever registry ns names; the name of another registry is not dropped.
+            own = resource is not None and namespace in resource.backend.namespaces
+            dropped = own or not names_registry(unquote(path.partition("/")[0]))
+            return self._named(namespace, inner if dropped else path, query)
+        path = inner
         if resource is None:
             resource = self._resources[0]
             unknown = _unknown_registry(path, DOCKER_HUB in resource.backend.namespaces)

@@ -80,7 +80,7 @@ class ArtifactResource(Resource):
         try:
             headers = request.joined_headers()
             if self._instance and self._instance in headers.get("via", ""):
-                respond(request, 508, "This request came from this very server: its upstream leads back to it.")
+                self._say(request, 508, "This request came from this very server: its upstream leads back to it.")
                 return
             wanted = self._wanted(headers)
             asked = self._asked(request, headers)
@@ -114,6 +114,9 @@ class ArtifactResource(Resource):
         request.setHeader(b"X-Cache", b"MISS")
         request.setHeader(b"Cache-Status", f"ArtifactVault; fwd=uri-miss; detail={error.proxy_error}".encode("ascii"))
         respond_error(request, error, self.backend.name, self.backend.refusal(status_of(error), error))
+
+    def _say(self, request: VaultRequest, status: int, text: str) -> None:
+        respond(request, status, text, form=self.backend.refusal(status, VaultError(text)))
 
     async def _serve(self, request: VaultRequest, headers: dict[str, str], found: Found) -> None:
         head = self._head(found)
@@ -185,7 +188,7 @@ class ArtifactResource(Resource):
             body.attach(_GLANCE)
             body.detach(_GLANCE)
             request.setHeader(b"Content-Range", ranges.unsatisfied_range(length).encode("ascii"))
-            respond(request, 416, f"The artifact has {length} bytes; none of those asked for.")
+            self._say(request, 416, f"The artifact has {length} bytes; none of those asked for.")
             return None
         if spans is None or (len(spans) > 1 and found.how is How.BYPASS):
             return None
