@@ -123,7 +123,7 @@ class LimitTests(SynchronousTestCase):
         for status, answers in ((200, True), (404, True), (503, False), (429, False)):
             hub.failed(900.0)
             hub.heard(artifact, Head(status, received_at=1000.0))
-            self.assertEqual(hub.answers(1010.0), answers, status)
+            self.assertEqual(hub.answers(1009.0), answers, status)
         self.assertFalse(hub.answers(1100.0))
         self.assertEqual([hub.resting(905.0), hub.resting(1000.0)], [True, False])
 

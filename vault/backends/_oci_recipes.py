@@ -1,7 +1,7 @@
 """How registry resources are had: tags as pointers, manifests and blobs by digest, from the registry that has them.
 
 A manifest is only served when its blobs can be had.  podman chooses a mirror by the manifest and does not fall back
-for the blobs.  A manifest from the store is therefore served where its registry has answered within half a minute, or
+for the blobs.  A manifest from the store is therefore served where its registry has answered within ten seconds, or
 else where all its blobs (of an index: all that one of its manifests needs) are kept; otherwise the registry is asked
 for the manifest's head, and the client is told of a failure.
 """

@@ -26,7 +26,7 @@ LIST_TTL = 60.0
 REST = 10.0
 """Seconds after a failure for which something kept from another registry is served without asking this one."""
 
-HEARD = 30.0
+HEARD = 10.0
 """Seconds for which a registry that has answered counts as one that can be asked."""
 
 RESERVED = 300.0

@@ -37,7 +37,10 @@ RESERVE = 5
 @implementer(IRegistryBackend)
 @dataclass(frozen=True)
 class OCIBackend(Backend):
-    """``registries`` in the order to ask; ``namespaces`` are the names that clients know them by."""
+    """``registries`` in the order to ask; ``namespaces`` are the names that clients know them by.
+
+    ``rate_limit`` of each registry is what it last said of its limit, to be exported.
+    """
 
     name: str
     prefix: str
