@@ -1,0 +1,177 @@
+"""What a registry's recipes do as time passes, in memory, on a clock."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from tests.memory import Asked as Request
+from tests.memory import Rig, RigCase
+from vault.artifact import Artifact
+from vault.backends._oci_recipes import Memories, Recipe
+from vault.backends._oci_registry import Registry
+from vault.errors import Unavailable
+from vault.formats.oci_errors import Unknown
+from vault.formats.oci_manifest import OCI_MANIFEST
+from vault.formats.oci_names import read_path
+from vault.kitchen import Kitchen
+from vault.outcome import Asked, Found, How
+
+LAYER = b"a layer"
+
+
+def digest_of(data: bytes) -> str:
+    """The OCI digest."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+MANIFEST = json.dumps({"mediaType": OCI_MANIFEST, "layers": [{"digest": digest_of(LAYER)}]}).encode()
+DIGEST = digest_of(MANIFEST)
+
+
+class RecipeCase(RigCase):
+    """A vault in memory before a registry with one image, ``team/app``, whose tag is ``latest``."""
+
+    def setUp(self) -> None:
+        self.registry = Registry(
+            name="hub", prefix="/hub/", backend="hub", url="http://origin.test/", namespace="origin.test",
+            now=lambda: self.vault.net.seconds(),  # noqa: PLW0108 - the vault is made after it
+        )  # fmt: skip
+        self.vault: Rig = self.rig(backend=self.registry, retries=0, stale_while_revalidate=0.0)
+        vault = self.vault
+        self.kitchen = Kitchen(
+            vault.cache, vault.sources, vault.store, vault.workers, vault.net.seconds, {"hub": vault.kitchen}
+        )  # fmt: skip
+        self.memories = Memories()
+        self.fields = [f"Content-Type: {OCI_MANIFEST}", f"Docker-Content-Digest: {DIGEST}"]
+        self.status = 200
+        vault.origin.answer = self.answer
+
+    def answer(self, asked: Request) -> None:
+        """The registry's answers."""
+        reference = asked.target.rpartition("/")[2]
+        body = {"latest": MANIFEST, DIGEST: MANIFEST, digest_of(LAYER): LAYER}.get(reference)
+        if self.status != 200 or body is None:
+            asked.answer(404 if self.status == 200 else self.status)
+        elif asked.method == "HEAD":
+            asked.head(200, *self.fields, length=len(body))
+        else:
+            asked.answer(200, *(self.fields if body is MANIFEST else ()), body=body)
+
+    def asked(self) -> list[str]:
+        """The methods and last parts of what the registry was asked since this was called."""
+        requests, self.vault.origin.requests = self.vault.origin.requests, []
+        return [f"{request.method} {request.target.rpartition('/')[2][:6]}" for request in requests]
+
+    def finding(self, path: str) -> Any:
+        """What comes of a request, when everything due has happened."""
+        recipe = Recipe("hub", (self.registry,), self.memories, read_path(f"team/app/{path}"))
+        finding = self.vault.run(recipe.find(self.kitchen, Asked()))
+        self.vault.net.pass_time(8)
+        return finding
+
+    def find(self, path: str) -> Found:
+        """What is found."""
+        found: Found = self.successResultOf(self.finding(path))
+        return found
+
+    def error(self, path: str) -> Any:
+        """What it fails with."""
+        return self.failureResultOf(self.finding(path)).value
+
+
+class VouchTests(RecipeCase):
+    """A manifest is only served when its blobs can be had."""
+
+    def test_asked_for(self) -> None:
+        """A kept manifest without its blobs is served when the registry, asked after a pause, still answers."""
+        self.find("manifests/latest")
+        self.vault.net.pass_time(20)
+        self.asked()
+        self.assertEqual(self.find(f"manifests/{DIGEST}").how, How.HIT)
+        self.assertEqual(self.asked(), ["HEAD sha256"])
+
+    def test_cannot_be_asked(self) -> None:
+        """It is not served when the registry fails then, nor soon after."""
+        self.find("manifests/latest")
+        self.vault.net.pass_time(20)
+        self.status = 503
+        for path in (f"manifests/{DIGEST}", "manifests/latest"):
+            error = self.error(path)
+            self.assertIsInstance(error, Unavailable)
+
+    def test_gone(self) -> None:
+        """It is 404 when the registry no longer has it."""
+        self.find("manifests/latest")
+        self.vault.net.pass_time(20)
+        self.status = 404
+        self.assertIsInstance(self.error(f"manifests/{DIGEST}"), Unknown)
+
+    def test_whole(self) -> None:
+        """With all its blobs kept it is served without a question, whatever has become of the registry."""
+        self.find("manifests/latest")
+        self.find(f"blobs/{digest_of(LAYER)}")
+        self.vault.net.pass_time(20)
+        self.asked()
+        self.status = 503
+        self.assertEqual(self.find(f"manifests/{DIGEST}").how, How.HIT)
+        self.assertEqual(self.asked(), [])
+        self.vault.net.pass_time(100)
+        found = self.find("manifests/latest")
+        self.assertEqual((found.how, found.detail), (How.STALE, "http_response_status"))
+
+
+class TagTests(RecipeCase):
+    """Tags as pointers."""
+
+    def test_one_get(self) -> None:
+        """A tag costs one GET, then a HEAD when its time is over, and its manifest none."""
+        self.find(f"blobs/{digest_of(LAYER)}")
+        self.asked()
+        for _ in range(3):
+            self.find("manifests/latest")
+            self.find(f"manifests/{DIGEST}")
+        self.vault.net.pass_time(61)
+        self.assertEqual(self.find("manifests/latest").how, How.REVALIDATED)
+        self.assertEqual(self.asked(), ["GET latest", "HEAD latest"])
+
+    def test_without_digest(self) -> None:
+        """A registry that tells no digest is told by its bytes, and confirmed by its entity tag."""
+        self.fields = [f"Content-Type: {OCI_MANIFEST}", 'ETag: "x"']
+        head = self.find("manifests/latest").head
+        assert head is not None
+        self.assertEqual((head.get("Docker-Content-Digest"), head.etag), (DIGEST, f'"{DIGEST}"'))
+        self.vault.net.pass_time(61)
+        self.asked()
+        self.find("manifests/latest")
+        self.assertEqual(self.asked(), ["HEAD latest", "GET latest"])
+
+    def test_few_pulls_left(self) -> None:
+        """With few pulls left a tag is asked for once in five minutes, and as ever when there are enough."""
+        self.fields += ["ratelimit-limit: 100;w=21600", "ratelimit-remaining: 3;w=21600"]
+        self.find("manifests/latest")
+        self.find(f"blobs/{digest_of(LAYER)}")
+        self.asked()
+        for _ in range(3):
+            self.vault.net.pass_time(70)
+            self.assertEqual(self.find("manifests/latest").detail, "rate-limit")
+        self.assertEqual(self.asked(), [])
+        self.vault.net.pass_time(70)
+        self.fields[-1] = "ratelimit-remaining: 50;w=21600"
+        self.assertEqual(self.find("manifests/latest").how, How.REVALIDATED)
+        self.vault.net.pass_time(70)
+        self.assertEqual(self.find("manifests/latest").how, How.REVALIDATED)
+        self.assertEqual(self.registry.rate_limit.remaining, 50)
+
+    def test_stored_before(self) -> None:
+        """Bytes that were stored before as a plain file are not fetched again, and have the type that they name."""
+        plain = Artifact("files/a.json", ("http://origin.test/latest",))
+        self.fields = ["Content-Type: application/json"]
+        self.vault.run(self.vault.kitchen.fetch(plain))
+        self.vault.net.pass_time(1)
+        self.asked()
+        head = self.find(f"manifests/{DIGEST}").head
+        assert head is not None
+        self.assertEqual(head.get("Content-Type"), OCI_MANIFEST)
+        self.assertEqual(self.asked(), [])
