@@ -9,7 +9,8 @@ from typing import Any
 from tests.memory import Asked as Request
 from tests.memory import Rig, RigCase
 from vault.artifact import Artifact
-from vault.backends._oci_recipes import Memories, Recipe
+from vault.backends._oci_memory import Memories
+from vault.backends._oci_recipes import Recipe
 from vault.backends._oci_registry import Registry
 from vault.errors import Unavailable
 from vault.formats.oci_errors import Unknown

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from vault.backends._oci_registry import Registry
 from vault.backends.oci import OCIBackend
-from vault.web.registry import Answer, Registries, RegistryResource
+from vault.web.registry import Registries, RegistryResource, ShortAnswer
 
 TAG = "manifests/latest"
 
@@ -33,7 +33,7 @@ class RouteTests(SynchronousTestCase):
 
     def told(self, resource: Any) -> Any:
         """Backend, path and namespace, or the code of an error, or None for the answer to a ping."""
-        if isinstance(resource, Answer):
+        if isinstance(resource, ShortAnswer):
             return getattr(resource._error, "code", None)
         return resource.backend.name, resource._path, resource.namespace
 

@@ -8,15 +8,15 @@ for the manifest's head, and the client is told of a failure.
 
 from __future__ import annotations
 
-import re
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from zope.interface import implementer
 
 from vault.artifact import Artifact, Digest, Head
-from vault.backends._oci_registry import DIGEST_FIELD, Registry, blob_key, manifest_key, promised_digest
+from vault.backends import _oci_heads as heads
+from vault.backends._oci_memory import REMEMBERED, Memories, is_whole
+from vault.backends._oci_registry import Registry, manifest_key
 from vault.errors import BrokenAnswer, Missing, Refused, TLSFailed, Truncated, Unavailable, VaultError
 from vault.formats.oci_errors import Unknown
 from vault.formats.oci_manifest import KNOWN, MAX_MANIFEST, plain_type, read_manifest
@@ -27,67 +27,11 @@ from vault.outcome import Asked, Found, How
 
 CODES = {"manifests": "MANIFEST_UNKNOWN", "blobs": "BLOB_UNKNOWN", "referrers": "MANIFEST_UNKNOWN"}
 
-REMEMBERED = 60.0
-"""Seconds for which it is remembered which registry has a repository, and that all blobs of a manifest are kept."""
-
-MOST_CHILDREN = 200
-"""So many of an index's manifests are looked at; no image is for more platforms."""
-
 NOT_ASKED = ("refreshing", "rate-limit")
 """Why an expired copy may be served though nothing failed."""
 
 DENIED = (Missing.proxy_error, Refused.proxy_error)
 """Why an expired copy may be served though its registry answers."""
-
-_LINK = re.compile(r"<[^>?#]*\?([^>#\s]*)>\s*((?:;[^,<>]*)?)")
-
-# What a registry says of the message, not of the manifest; the encoding of bytes that have their digest is none.
-_NOT_PASSED_ON = dict.fromkeys(
-    (
-        "Content-Encoding",
-        "Docker-Distribution-Api-Version",
-        "Docker-RateLimit-Source",
-        "RateLimit-Limit",
-        "RateLimit-Remaining",
-        "Vary",
-    )
-)
-
-
-class Noted:
-    """What a backend remembers for a while: a bounded mapping whose entries end."""
-
-    def __init__(self, limit: int = 2048) -> None:
-        self._limit = limit
-        self._notes: OrderedDict[str, tuple[float, Registry | None]] = OrderedDict()
-
-    def note(self, key: str, until: float, what: Registry | None = None) -> None:
-        """Remember until (POSIX seconds)."""
-        self._notes.pop(key, None)
-        self._notes[key] = (until, what)
-        if len(self._notes) > self._limit:
-            self._notes.popitem(last=False)
-
-    def get(self, key: str, now: float) -> Registry | None:
-        """What is remembered."""
-        until, what = self._notes.get(key, (0.0, None))
-        return what if now < until else None
-
-    def holds(self, key: str, now: float) -> bool:
-        """True if something is remembered."""
-        return now < self._notes.get(key, (0.0, None))[0]
-
-    def forget(self, key: str) -> None:
-        """Remember no longer."""
-        self._notes.pop(key, None)
-
-
-@dataclass
-class Memories:
-    """What an oci backend remembers: ``homes`` of repositories, and manifests that are ``whole``."""
-
-    homes: Noted = field(default_factory=Noted)
-    whole: Noted = field(default_factory=Noted)
 
 
 @implementer(IRecipe)
@@ -162,17 +106,25 @@ class Recipe:
                 continue
             found = Found(stored, How.STALE, detail=why)
             if registry.answers(kitchen.now()) or await self._whole(kitchen, stored):
-                return self._manifest(found)
+                found.head = heads.for_manifest(found, None, None)
+                return found
         return None
+
+    async def _whole(self, kitchen: IKitchen, body: IBody) -> bool:
+        return await is_whole(kitchen, self.backend, body, self.memories.whole)
 
     # -- resources --------------------------------------------------------------------------------------------------
 
     async def _from(self, kitchen: IKitchen, registry: Registry, asked: Asked) -> Found:
         if self.resource.kind == "blobs":
             found = await kitchen.find(registry.blob(self.resource), asked)
-            return self._blob(found)
+            assert self.resource.digest is not None
+            found.head = heads.for_blob(found, self.resource.digest)
+            return found
         if self.resource.kind != "manifests":
-            return self._listing(await kitchen.find(registry.listing(self.resource), asked))
+            found = await kitchen.find(registry.listing(self.resource), asked)
+            found.head = heads.for_listing(found)
+            return found
         if self.resource.digest is not None:
             artifact = registry.manifest(self.resource)
             found = await self._fetched(kitchen, artifact, asked)
@@ -184,7 +136,8 @@ class Recipe:
                 found = await self._tag(kitchen, registry, artifact, asked)
         await self._vouch(kitchen, registry, artifact, found)
         kind = await self._type_in_body(kitchen, found)
-        return self._manifest(found, kind)
+        found.head = heads.for_manifest(found, self.resource.digest, kind)
+        return found
 
     def _acceptable(self, head: Head) -> bool:
         kind = plain_type(head.get("Content-Type"))
@@ -205,7 +158,7 @@ class Recipe:
             if stored is None:
                 raise
             return Found(stored, How.STALE, detail=error.proxy_error)
-        digest = _digest(found)
+        digest = heads.digest_of(found.body)
         if found.how in (How.MISS, How.JOINED) and digest is not None:
             await kitchen.once(f"adopt {artifact.key}", lambda: self._adopt(kitchen, artifact.key, digest, found))
         return found
@@ -258,91 +211,3 @@ class Recipe:
         raise Unavailable(
             f"{registry.namespace} cannot be asked, and not all blobs of {self.resource.name} are kept", retry_after=5.0
         )
-
-    async def _whole(self, kitchen: IKitchen, body: IBody) -> bool:
-        """True if everything that a manifest needs is kept."""
-        now = kitchen.now()
-        if self.memories.whole.holds(str(body.sha256), now):
-            return True
-        data = await kitchen.read(body, MAX_MANIFEST)
-        try:
-            manifest = await kitchen.work(read_manifest, data)
-        except ValueError:
-            return True
-        for blob in manifest.blobs:
-            if await self._stored(kitchen, blob_key, blob) is None:
-                return False
-        if manifest.children and not await self._any_whole(kitchen, manifest.children):
-            return False
-        self.memories.whole.note(str(body.sha256), now + REMEMBERED)
-        return True
-
-    async def _any_whole(self, kitchen: IKitchen, children: Sequence[str]) -> bool:
-        for child in children[:MOST_CHILDREN]:
-            body = await self._stored(kitchen, manifest_key, child)
-            if body is not None and await self._whole(kitchen, body):
-                return True
-        return False
-
-    async def _stored(self, kitchen: IKitchen, key: Callable[[str, Digest], str], text: str) -> IBody | None:
-        try:
-            digest = Digest.parse(text)
-        except ValueError:
-            return None
-        await kitchen.settled(key(self.backend, digest))
-        return await kitchen.stored(key(self.backend, digest))
-
-    # -- heads ------------------------------------------------------------------------------------------------------
-
-    def _manifest(self, found: Found, kind: str | None = None) -> Found:
-        head = found.body.head
-        digest = self.resource.digest or _digest(found)
-        named = head.get(DIGEST_FIELD) if digest is None else str(digest)
-        changes = {**_not_passed_on(found), DIGEST_FIELD: named}
-        if named is not None:
-            changes["ETag"] = f'"{named}"'
-        if kind is not None:
-            changes["Content-Type"] = kind
-        found.head = head.with_headers(changes)
-        return found
-
-    def _blob(self, found: Found) -> Found:
-        named = str(self.resource.digest)
-        found.head = found.body.head.with_headers(
-            {
-                **_not_passed_on(found),
-                "Content-Type": "application/octet-stream",
-                "Content-Disposition": None,
-                DIGEST_FIELD: named,
-                "ETag": f'"{named}"',
-            }
-        )
-        return found
-
-    def _listing(self, found: Found) -> Found:
-        """The next page's link is made relative; what is relative to is known where the request is."""
-        head = found.body.head
-        match = _LINK.match(head.get("Link") or "")
-        link = None if match is None or "next" not in match[2] else f"<?{match[1]}>{match[2]}"
-        changes = _not_passed_on(found)
-        del changes["Content-Encoding"]
-        found.head = head.with_headers({**changes, "Link": link})
-        return found
-
-
-def _not_passed_on(found: Found) -> dict[str, str | None]:
-    """The fields to leave out; a registry's Warning is passed on as it comes, not again with each copy."""
-    changes: dict[str, str | None] = dict(_NOT_PASSED_ON)
-    if found.how in (How.HIT, How.STALE):
-        changes["Warning"] = None
-    return changes
-
-
-def _digest(found: Found) -> Digest | None:
-    """The digest of a manifest: the one its registry names, which was checked, else that of its bytes."""
-    named = promised_digest(found.body.head)
-    if named is not None:
-        return named
-    if found.body.head.get(DIGEST_FIELD) is not None or found.body.sha256 is None:
-        return None
-    return Digest("sha256", found.body.sha256)

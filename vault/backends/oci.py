@@ -15,7 +15,8 @@ from zope.interface import implementer
 
 from vault.artifact import Artifact
 from vault.backend import Backend
-from vault.backends._oci_recipes import Memories, Recipe
+from vault.backends._oci_memory import Memories
+from vault.backends._oci_recipes import Recipe
 from vault.backends._oci_registry import Registry
 from vault.backends._oci_tokens import Login
 from vault.errors import VaultError

@@ -50,7 +50,7 @@ def refuse_method(request: VaultRequest) -> int:
     return refuse(request, Malformed("UNSUPPORTED", "this is a mirror: it is only pulled from"), 405)
 
 
-class Answer(Resource):
+class ShortAnswer(Resource):
     """Whatever is asked by GET or HEAD, an empty object says that this is a registry, or an error what is wrong."""
 
     isLeaf = True
@@ -130,7 +130,7 @@ class Registries:
         """What ``/v2/`` + ``rest`` is; canonical, percent-encoded, with its query."""
         path, namespace, query = split(rest)
         if not path:
-            return Answer()
+            return ShortAnswer()
         resource, inner = self._by_prefix(path) or self._by_first_segment(path) or (None, path)
         if namespace is not None:
             # A mirror's prefix may be for whatever registry ns names; the name of another registry is not dropped.
@@ -142,14 +142,14 @@ class Registries:
             resource = self._resources[0]
             unknown = _unknown_registry(path, DOCKER_HUB in resource.backend.namespaces)
             if unknown is not None:
-                return Answer(Unknown("NAME_UNKNOWN", f"no backend here is the registry {unknown}"))
+                return ShortAnswer(Unknown("NAME_UNKNOWN", f"no backend here is the registry {unknown}"))
         return resource.at(path + query)
 
     def below(self, resource: RegistryResource, rest: str) -> Resource:
         """What a backend's prefix + ``rest`` is."""
         path, namespace, query = split(rest)
         if path in ("v2", "v2/"):
-            return Answer()
+            return ShortAnswer()
         path = path.removeprefix("v2/")
         if namespace is not None:
             return self._named(namespace, path, query)
@@ -159,7 +159,7 @@ class Registries:
         for resource in self._resources:
             if namespace in resource.backend.namespaces:
                 return resource.named(path + query, namespace)
-        return Answer(Unknown("NAME_UNKNOWN", f"no backend here is the registry {namespace}"))
+        return ShortAnswer(Unknown("NAME_UNKNOWN", f"no backend here is the registry {namespace}"))
 
     def _by_prefix(self, path: str) -> tuple[RegistryResource, str] | None:
         fitting = [one for one in self._resources if path.startswith(one.backend.prefix[1:])]

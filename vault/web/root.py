@@ -20,7 +20,7 @@ from vault.paths import normalise
 from vault.urls import origin_of
 from vault.web.errors import respond
 from vault.web.health import Healthz, Readyz
-from vault.web.registry import Answer, Registries, RegistryResource
+from vault.web.registry import Registries, RegistryResource, ShortAnswer
 from vault.web.request import VaultRequest
 from vault.web.resource import ArtifactResource
 
@@ -69,7 +69,7 @@ class RootResource(Resource):
             return self._proxied(scheme, authority, raw)
         except BadRequest as error:
             asks_registry = bool(self._registries) and request.uri.startswith(b"/v2/")
-            return Answer(error) if asks_registry else Refusal(400, str(error))
+            return ShortAnswer(error) if asks_registry else Refusal(400, str(error))
 
     def render(self, request: Any) -> Any:
         """``/`` itself, which has no child segments."""
