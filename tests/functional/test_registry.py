@@ -223,6 +223,8 @@ class RefusalTests(RegistryCase):
         for path, expected in table.items():
             reply = self.pull(path)
             self.assertEqual((reply.status, self.error(reply)), expected, path)
+        reply = ask(self.vault.port, "/hub/app%2Fx/manifests/latest")
+        self.assertEqual((reply.status, self.error(reply)), (400, "UNSUPPORTED"))
         self.assertEqual(self.hub.registry.requests(), [])
 
     def test_push(self) -> None:

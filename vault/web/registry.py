@@ -126,6 +126,11 @@ class Registries:
     def __bool__(self) -> bool:
         return bool(self._resources)
 
+    def cover(self, target: bytes) -> bool:
+        """True if a raw target, which may be malformed, is a registry's."""
+        prefixes = [b"/v2/", *(one.backend.prefix.encode("ascii") for one in self._resources)]
+        return bool(self._resources) and target.startswith(tuple(prefixes))
+
     def at_root(self, rest: str) -> Resource:
         """What ``/v2/`` + ``rest`` is; canonical, percent-encoded, with its query."""
         path, namespace, query = split(rest)

@@ -68,8 +68,7 @@ class RootResource(Resource):
                 return self._local(raw.encode("utf-8", "surrogateescape"))
             return self._proxied(scheme, authority, raw)
         except BadRequest as error:
-            asks_registry = bool(self._registries) and request.uri.startswith(b"/v2/")
-            return ShortAnswer(error) if asks_registry else Refusal(400, str(error))
+            return ShortAnswer(error) if self._registries.cover(request.uri) else Refusal(400, str(error))
 
     def render(self, request: Any) -> Any:
         """``/`` itself, which has no child segments."""
