@@ -141,6 +141,15 @@ class PromiseTests(RuleCase):
         self.assertIsInstance(self.error(rig, rig.artifact(limit=10)), BrokenAnswer)
         self.assertEqual(rig.stored, 0)
 
+    def test_kept_anyway(self) -> None:
+        """Where a protocol's own rules say what may be kept, the answer's Cache-Control does not."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(200, "Cache-Control: private, no-store", body=b"hello")
+        for path, kept in (("a", False), ("b", True)):
+            body = self.fetch(rig, rig.artifact(path, kept_anyway=kept)).body
+            self.successResultOf(rig.run(rig.kitchen.read(body, 10)))
+            self.assertEqual(rig.stored, int(kept))
+
     def test_elsewhere(self) -> None:
         """What one place does not have is asked for in another under the same key, also while the first is asked."""
         rig = self.rig()
