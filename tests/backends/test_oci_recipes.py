@@ -102,6 +102,13 @@ class VouchTests(RecipeCase):
             error = self.error(path)
             self.assertIsInstance(error, Unavailable)
 
+    def test_silent(self) -> None:
+        """It is not served when the registry does not answer within a few seconds."""
+        self.find("manifests/latest")
+        self.vault.net.pass_time(20)
+        self.vault.origin.answer = lambda asked: None
+        self.assertIsInstance(self.error(f"manifests/{DIGEST}"), Unavailable)
+
     def test_gone(self) -> None:
         """It is 404 when the registry no longer has it."""
         self.find("manifests/latest")

@@ -27,6 +27,9 @@ from vault.outcome import Asked, Found, How
 
 CODES = {"manifests": "MANIFEST_UNKNOWN", "blobs": "BLOB_UNKNOWN", "referrers": "MANIFEST_UNKNOWN"}
 
+PATIENCE = 5.0
+"""Seconds for a registry to answer whether it can be asked: clients have other registries to go to."""
+
 NOT_ASKED = ("refreshing", "rate-limit")
 """Why an expired copy may be served though nothing failed."""
 
@@ -206,8 +209,12 @@ class Recipe:
         if await self._whole(kitchen, found.body):
             return
         if not failed and not registry.offline:
-            await kitchen.once(f"probe {artifact.asked_at}", lambda: kitchen.ask(artifact))
-            return
+            probe = kitchen.once(f"probe {artifact.asked_at}", lambda: kitchen.ask(artifact))
+            try:
+                await kitchen.within(PATIENCE, probe)
+                return
+            except TimeoutError:
+                registry.failed(kitchen.now())
         raise Unavailable(
             f"{registry.namespace} cannot be asked, and not all blobs of {self.resource.name} are kept", retry_after=5.0
         )
