@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from html.parser import HTMLParser
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from vault.formats.json_window import LARGEST, STEP, Text
+from vault.formats.links import absolute
 from vault.formats.names import is_distribution, is_name, normalise
 from vault.formats.simple_json import HASH_ORDER, File, Meta, best_hash, file_steps, meta_steps, project_steps
 
@@ -183,7 +184,7 @@ class _Reader(HTMLParser):
             href = dict(attrs).get("href")
             if href is not None:
                 self._based = True
-                self.base = _absolute(self.base, href) or self.base
+                self.base = absolute(self.base, href) or self.base
         elif tag == "meta":
             self._note(dict(attrs))
 
@@ -235,23 +236,9 @@ def _decoder(charset: str | None) -> codecs.IncrementalDecoder:
     return codecs.getincrementaldecoder("utf-8-sig" if name == "utf-8" else name)(errors="replace")
 
 
-def _absolute(base: str, href: str | None) -> str | None:
-    """The URL that a link points at, with what may not stand in a URL escaped; None for what is no link on the web."""
-    if href is None:
-        return None
-    # White space as browsers treat it (URL standard section 4.4), and a percent sign left as it is.
-    written = re.sub(r"[\t\n\r]", "", href.strip(" \t\n\r\f"))
-    try:
-        url = urljoin(base, quote(written, safe="%/:=&?~#+!$,;'@()*[]"))
-        parts = urlsplit(url)
-    except ValueError:
-        return None
-    return url if parts.scheme in ("http", "https") and parts.netloc else None
-
-
 def _project_entry(base: str, attributes: _Attributes, text: str) -> dict[str, Any] | None:
     """An entry of ``projects``; None where the anchor is no project's."""
-    url = _absolute(base, dict(attributes).get("href")) or ""
+    url = absolute(base, dict(attributes).get("href")) or ""
     last = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2])
     return {"name": text} if is_name(text) and normalise(text) == normalise(last) else None
 
@@ -259,7 +246,7 @@ def _project_entry(base: str, attributes: _Attributes, text: str) -> dict[str, A
 def _file_entry(base: str, attributes: _Attributes, text: str) -> dict[str, Any] | None:
     """An entry of ``files``; None where the anchor is no distribution file's."""
     given = dict(reversed(attributes))  # of an attribute written twice the first counts
-    url, _, fragment = (_absolute(base, given.get("href")) or "").partition("#")
+    url, _, fragment = (absolute(base, given.get("href")) or "").partition("#")
     # Clients go by the URL; where that is a script's the text names the file.
     last = unquote(urlsplit(url).path.rpartition("/")[2])
     filename = next((name for name in (last, text) if is_distribution(name)), None)

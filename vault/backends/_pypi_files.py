@@ -1,0 +1,148 @@
+"""Distribution files and what goes with them: only what a page of the index links to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote, unquote, urlsplit
+
+from zope.interface import implementer
+
+from vault.artifact import Artifact, Digest
+from vault.backends._pypi_index import Index, Page, Source
+from vault.errors import Missing
+from vault.formats import table
+from vault.formats.links import MARK, Link, best_digest
+from vault.formats.names import COMPANIONS, normalise, project_of
+from vault.freshness import strong_tag
+from vault.interfaces import IKitchen, IRecipe
+from vault.outcome import Asked, Found, How
+from vault.paths import SEGMENT
+
+FOR_EVER = "public, max-age=365000000, immutable"
+
+
+@implementer(IRecipe)
+@dataclass(frozen=True, slots=True)
+class FileRecipe:
+    """The file at ``path``, which is the segments after ``files/``, decoded.
+
+    ``<project>/<mark>/<file name>`` is how the vault's own pages name it.  A lock file may have the name alone, or the
+    path that the file has upstream: the project is then looked for by the name.
+    """
+
+    index: Index
+    path: tuple[str, ...]
+
+    async def find(self, kitchen: IKitchen, asked: Asked) -> Found:
+        """The file, once a page is known to link to it; raises Missing where none does."""
+        mark = self._mark()
+        if mark is not None and not self.index.least_age(self.path[0]):
+            found = await self._stored(kitchen, mark)
+            if found is not None:
+                return found
+        projects = [self.path[0]] if mark is not None else project_of(self.path[-1])
+        for project in projects:
+            try:
+                link, companion = await self._linked(kitchen, project)
+            except Missing:
+                continue
+            artifact = self._artifact(project, link, companion)
+            return self._served(await kitchen.find(artifact, asked), artifact.digest)
+        raise Missing(f"no page of the index links to {self.path[-1]}")
+
+    def _mark(self) -> str | None:
+        """The mark in the path, where it is one of the vault's own paths."""
+        if len(self.path) == 3 and normalise(self.path[0]) == self.path[0] and MARK.fullmatch(self.path[1]):
+            return self.path[1]
+        return None
+
+    def _names(self) -> Iterator[tuple[str, str]]:
+        """What the last segment may mean: a file, or what goes with one."""
+        name = self.path[-1]
+        for companion in COMPANIONS:
+            if name.endswith(companion):
+                yield name.removesuffix(companion), companion
+        yield name, ""
+
+    async def _stored(self, kitchen: IKitchen, mark: str) -> Found | None:
+        """What is stored, where nothing more need be known of it: it never changes."""
+        name = self.path[-1]
+        if name.endswith(".provenance"):
+            return None
+        body = await kitchen.stored(self._key(self.path[0], mark, name))
+        if body is None or (body.head.get("Content-Encoding") is not None and name.endswith(COMPANIONS)):
+            return None
+        proved = body.sha256 is not None and not mark.startswith("u") and not name.endswith(COMPANIONS)
+        return self._served(Found(body, How.HIT), Digest("sha256", body.sha256 or "") if proved else None)
+
+    async def _linked(self, kitchen: IKitchen, project: str) -> tuple[Link, str]:
+        """The link that the page of a project has to it; the page is asked for again where it has none."""
+        page = Page(self.index, project)
+        source = await page.source(kitchen)
+        linked = await self._look_up(kitchen, page, source)
+        if linked is None and source.found.how is not How.MISS:
+            again = await page.source(kitchen, no_cache=True)
+            linked = None if again.sha256 == source.sha256 else await self._look_up(kitchen, page, again)
+        if linked is None:
+            raise Missing(f"the page of {project} has no link to {self.path[-1]}")
+        age = self.index.least_age(project)
+        if age and (linked[0].uploaded is None or linked[0].uploaded > kitchen.now() - age):
+            raise Missing(f"{self.path[-1]} is younger than min_release_age allows")
+        return linked
+
+    async def _look_up(self, kitchen: IKitchen, page: Page, source: Source) -> tuple[Link, str] | None:
+        links = await page.links(kitchen, source)
+        mark = self._mark()
+        for name, companion in self._names():
+            for key in (name,) if mark is None else (name, f"{name}/{mark}"):
+                line = await table.look_up(links, key)
+                if line is None:
+                    continue
+                link = Link.from_json(name, line)
+                if self._meant(link, mark) and offers(link, companion):
+                    return link, companion
+        return None
+
+    def _meant(self, link: Link, mark: str | None) -> bool:
+        """True if the path is one of the link's."""
+        if mark is not None:
+            return link.mark == mark
+        wanted = "/".join((*self.path[:-1], link.filename))
+        return unquote(f"/{urlsplit(link.url).path}").endswith(f"/{wanted}")
+
+    def _artifact(self, project: str, link: Link, companion: str) -> Artifact:
+        parts = urlsplit(link.url)
+        url, max_age = parts._replace(path=parts.path + companion).geturl(), None
+        digest = best_digest(link.hashes)
+        if companion:
+            digest = best_digest(link.core_metadata) if companion == ".metadata" else None
+        if companion == ".provenance":
+            url, max_age = link.provenance or "", self.index.ttl
+        key = self._key(project, link.mark, link.filename + companion)
+        return Artifact(key, (url,), max_age=max_age, digest=digest, backend=self.index.backend)
+
+    def _key(self, project: str, mark: str, name: str) -> str:
+        return f"{self.index.backend}/files/{project}/{mark}/{quote(name, safe=SEGMENT)}"
+
+    def _served(self, found: Found, digest: Digest | None) -> Found:
+        """``found`` with the fields that clients count on: a strong tag, and no coding of what a hash proves."""
+        head = found.body.head
+        if digest is not None:
+            # The hash is over the bytes as they are: a coding that a server names for them is a mistake.
+            head = head.with_headers({"Content-Encoding": None, "Cache-Control": FOR_EVER})
+        if strong_tag(head) is None:
+            known = digest.value if digest is not None and digest.algorithm == "sha256" else found.body.sha256
+            head = head.with_headers({"ETag": None if known is None else f'"sha256-{known}"'})
+        found.head = head
+        return found
+
+
+def offers(link: Link, companion: str) -> bool:
+    """True if the page says that the file has such a companion."""
+    return {
+        "": True,
+        ".metadata": link.core_metadata is not False,
+        ".asc": link.gpg_sig,
+        ".provenance": link.provenance is not None,
+    }[companion]

@@ -1,0 +1,326 @@
+"""The pages of an index: fetched once as they are, and the documents that are made of them.
+
+    simple/<project>/source        the page as the index sent it, JSON or HTML; revalidated
+    simple/<project>/page.json     its JSON form with the vault's own links (``short-`` for the shorter address)
+    simple/<project>/page.html     rendered from that
+    simple/<project>/page.*.gzip   either of them, compressed
+    simple/<project>/links         a table from a file's name to where it lies
+
+Each is stored with what it was made of, so that a request for what has not changed reads nothing but the index of the
+store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from email.message import Message
+
+from vault.artifact import MADE_FROM, NOTED_URL, Artifact, Head
+from vault.errors import BrokenAnswer, VaultError
+from vault.formats import simple_html, simple_json, table
+from vault.formats.codings import encode
+from vault.formats.links import link_of, table_entries
+from vault.interfaces import IBody, IKitchen
+from vault.outcome import Found, How
+
+VERSION = "1"
+"""Goes up with each change of what is made of the same page."""
+
+ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
+SERIAL = "X-PyPI-Last-Serial"
+LARGEST = 512 * 1024 * 1024
+"""The most bytes of a page; the list of all projects of the public index has some tens of millions."""
+
+PIECE = 256 * 1024
+UNTIL = " until "
+REMEMBERED = 1000
+_HTML = ("text/html", "application/vnd.pypi.simple.v1+html")
+
+
+@dataclass(frozen=True)
+class Index:
+    """One index, or several in the order to ask; times are seconds.
+
+    ``exempt`` are the projects that ``min_release_age`` does not hold for; ``public_url`` is what the URLs of files
+    begin with, where they are not to be relative.  ``unreadable`` has the pages that were no pages lately: when that
+    is forgotten, their digest, and what was wrong.
+    """
+
+    backend: str
+    urls: tuple[str, ...]
+    ttl: float = 600.0
+    gone_ttl: float = 86400.0
+    negative_ttl: float = 10.0
+    min_release_age: float = 0.0
+    exempt: frozenset[str] = frozenset()
+    public_url: str | None = None
+    unreadable: dict[str, tuple[float, str, str]] = field(default_factory=dict, compare=False, repr=False)
+
+    def least_age(self, project: str | None) -> float:
+        """How old (seconds) the files of a project must be to be shown; 0 where they need not."""
+        return 0.0 if project is None or project in self.exempt else self.min_release_age
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A whole page as the index sent it: how it was had, its digest, and its bytes where they are at hand."""
+
+    found: Found
+    sha256: str
+    data: bytes | None
+
+    @property
+    def head(self) -> Head:
+        """What came with it."""
+        return self.found.body.head
+
+    @property
+    def url(self) -> str:
+        """Where it came from in the end."""
+        return self.head.get(NOTED_URL) or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The page of a project, or with None the list of all projects."""
+
+    index: Index
+    project: str | None
+
+    @property
+    def place(self) -> str:
+        """What the keys of its documents begin with."""
+        return f"{self.index.backend}/{'index' if self.project is None else f'simple/{self.project}'}"
+
+    @property
+    def artifact(self) -> Artifact:
+        """The page itself; an index that is down must not let the next one answer for it (dependency confusion)."""
+        path = "" if self.project is None else f"{self.project}/"
+        return Artifact(
+            key=f"{self.place}/source",
+            urls=tuple(url + path for url in self.index.urls),
+            headers=(("Accept", ACCEPT),),
+            max_age=self.index.ttl,
+            backend=self.index.backend,
+            in_order=True,
+            supersedes=not_older,
+            gone_ttl=self.index.gone_ttl,
+            note_url=True,
+        )
+
+    async def source(self, kitchen: IKitchen, no_cache: bool = False) -> Source:
+        """The page as the index sent it, whole; an earlier one where the index's answer breaks off."""
+        artifact = self.artifact
+        found = await kitchen.fetch(artifact, no_cache)
+        data = None
+        try:
+            if found.how is How.BYPASS:
+                data = await kitchen.read(found.body, LARGEST)
+            elif not found.body.complete:
+                # One reads it for all who wait.
+                data = await kitchen.once(f"read {artifact.key}", lambda: kitchen.read(found.body, LARGEST))
+        except VaultError as error:
+            stored = await kitchen.stored(artifact.key)
+            if stored is None:
+                raise
+            found = Found(stored, How.STALE, detail=error.proxy_error)
+            data = None
+        sha256 = found.body.sha256
+        if sha256 is None:
+            if data is None:
+                data = await kitchen.read(found.body, LARGEST)
+            sha256 = await kitchen.work(sha256_of, data)
+        return Source(found, sha256, data)
+
+    async def document(self, kitchen: IKitchen, source: Source, html: bool, files: str) -> IBody:
+        """The page in one form; ``files`` is what the links to its files begin with, and a name for that.
+
+        Raises BrokenAnswer where the index sent what is no page, and there is no older one.
+        """
+        form = "html" if html else "json"
+        key = f"{self.place}/{'' if files == DEEP else 'short-'}page.{form}"
+        base = self._made_from(source, self.index.public_url or files)
+        known = await kitchen.stored(key)
+        if known is not None and current(known, base, kitchen.now()):
+            return known
+        if html:
+            plain = await self.document(kitchen, source, False, files)
+            render = simple_html.render_root if self.project is None else simple_html.render
+            return await self._of(kitchen, key, plain, render)
+        try:
+            return await kitchen.once(f"{key} of {base}", lambda: self._rewritten(kitchen, source, key, base, files))
+        except BrokenAnswer:
+            if known is None:
+                raise
+            return known
+
+    async def coded(self, kitchen: IKitchen, plain: IBody, key: str, coding: str) -> IBody:
+        """A document in a content coding."""
+        return await self._of(kitchen, f"{self.place}/{key}.{coding}", plain, lambda data: encode(coding, [data]))
+
+    async def links(self, kitchen: IKitchen, source: Source) -> IBody:
+        """The table of the page's files (``vault.formats.links``)."""
+        key = f"{self.place}/links"
+        base = self._made_from(source)
+        known = await kitchen.stored(key)
+        if known is not None and known.head.get(MADE_FROM) == base:
+            return known
+
+        def build(data: bytes) -> list[bytes]:
+            page = self._json(data, source)
+            return joined(table.build(table_entries(simple_json.files(page), source.url)))
+
+        async def make() -> IBody:
+            pieces = await self._read(kitchen, source, build)
+            return await kitchen.make(key, base, lambda: pieces)
+
+        try:
+            return await kitchen.once(f"{key} of {base}", make)
+        except BrokenAnswer:
+            if known is None:
+                raise
+            return known
+
+    def _made_from(self, source: Source, files: str | None = None) -> str:
+        made_from = f"{source.sha256} {VERSION} {source.url}"
+        return made_from if files is None else f"{made_from} {files} {self.index.least_age(self.project):g}"
+
+    async def _of(self, kitchen: IKitchen, key: str, plain: IBody, change: Callable[[bytes], Iterable[bytes]]) -> IBody:
+        """A document made of ``plain``, stored with the same note of what it was made of."""
+        made_from = plain.head.get(MADE_FROM) or ""
+        known = await kitchen.stored(key)
+        if known is not None and known.head.get(MADE_FROM) == made_from:
+            return known
+
+        async def make() -> IBody:
+            data = await kitchen.read(plain, LARGEST)
+            return await kitchen.make(key, made_from, lambda: joined(change(data)))
+
+        return await kitchen.once(f"{key} of {made_from}", make)
+
+    async def _rewritten(self, kitchen: IKitchen, source: Source, key: str, base: str, files: str) -> IBody:
+        cutoff = self.index.least_age(self.project)
+        rewriting = Rewriting(
+            f"{self.index.public_url}files/" if self.index.public_url else files,
+            self.project,
+            source.url,
+            kitchen.now() - cutoff if cutoff else None,
+        )
+        pieces = await self._read(kitchen, source, lambda data: rewriting.run(self._json(data, source)))
+        until = "" if rewriting.next is None else f"{UNTIL}{rewriting.next + cutoff:.3f}"
+        return await kitchen.make(key, base + until, lambda: pieces)
+
+    async def _read(self, kitchen: IKitchen, source: Source, build: Callable[[bytes], list[bytes]]) -> list[bytes]:
+        """What ``build`` makes of the page; one that cannot be read is asked for again before long."""
+        now, unreadable = kitchen.now(), self.index.unreadable
+        until, sha256, message = unreadable.get(self.place, (0.0, "", ""))
+        if until > now and sha256 == source.sha256:
+            raise BrokenAnswer(message)
+        data = source.data
+        if data is None:
+            data = await kitchen.read(source.found.body, LARGEST)
+        try:
+            return await kitchen.work(build, data)
+        except (ValueError, RecursionError) as error:
+            what = "list of projects" if self.project is None else f"page of {self.project}"
+            message = f"the index's {what} cannot be read: {error}"
+            if len(unreadable) >= REMEMBERED:
+                unreadable.clear()
+            unreadable[self.place] = now + self.index.negative_ttl, source.sha256, message
+            await kitchen.remove(self.artifact.key)
+            raise BrokenAnswer(message) from error
+
+    def _json(self, data: bytes, source: Source) -> bytes:
+        """The JSON form of the page; raises ValueError for what is no page."""
+        said = Message()
+        said["Content-Type"] = source.head.get("Content-Type") or ""
+        kind = said.get_content_type() if source.head.get("Content-Type") else ""
+        first = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+        if kind.endswith("json") or (kind not in _HTML and first == b"{"):
+            return data
+        if kind not in _HTML and first != b"<":
+            raise ValueError(f"It is neither HTML nor JSON but {kind or 'of no type'}.")
+        charset = said.get_content_charset()
+        if self.project is None:
+            return simple_html.read_root(data, charset, source.url)
+        return simple_html.read(data, charset, source.url, self.project)
+
+
+DEEP = "../../files/"
+"""The way to the files from ``simple/<project>/``."""
+
+SHORT = "../files/"
+"""The way to the files from ``<project>/``."""
+
+
+class Rewriting:
+    """The rewriting of one page: ``files`` is what links begin with; files uploaded after ``cutoff`` are left out.
+
+    Afterwards ``next`` is when the oldest of those was uploaded.  Files of an unknown age are left out too, as clients
+    with a limit of their own do it.
+    """
+
+    def __init__(self, files: str, project: str | None, page_url: str, cutoff: float | None) -> None:
+        self.next: float | None = None
+        self._files = files
+        self._project = project
+        self._page_url = page_url
+        self._cutoff = cutoff
+
+    def run(self, page: bytes) -> list[bytes]:
+        """The page with the vault's links, in pieces; raises ValueError."""
+        if self._project is None:
+            simple_json.meta(page)  # that it is a page at all
+            return [page]
+        return joined(simple_json.rewrite(page, self._url))
+
+    def _url(self, file: simple_json.File) -> str | None:
+        link = link_of(file, self._page_url)
+        if link is None or self._project is None:
+            return None
+        if self._cutoff is not None:
+            if link.uploaded is None:
+                return None
+            if link.uploaded > self._cutoff:
+                self.next = link.uploaded if self.next is None else min(self.next, link.uploaded)
+                return None
+        return self._files + link.path(self._project)
+
+
+def not_older(stored: Head, answer: Head) -> bool:
+    """False for an answer with a lower serial than the stored page of the same index: a mirror lags behind."""
+    serials = [head.get(SERIAL) or "" for head in (stored, answer)]
+    if stored.get(NOTED_URL) != answer.get(NOTED_URL) or not all(serial.isdecimal() for serial in serials):
+        return True
+    return int(serials[1]) >= int(serials[0])
+
+
+def current(document: IBody, base: str, now: float) -> bool:
+    """True if a document was made of this, and no file has become old enough for it meanwhile."""
+    made_from, _, until = (document.head.get(MADE_FROM) or "").partition(UNTIL)
+    return made_from == base and (not until or now < float(until))
+
+
+def joined(pieces: Iterable[bytes]) -> list[bytes]:
+    """The same bytes in fewer pieces: each costs the store some work."""
+    return list(_joined(pieces))
+
+
+def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= PIECE:
+            yield b"".join(waiting)
+            waiting.clear()
+            size = 0
+    yield b"".join(waiting)
+
+
+def sha256_of(data: bytes) -> str:
+    """The digest of some bytes."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,150 @@
+"""Where the files of a project page lie: their URLs, what the vault calls them, and a table to find them in.
+
+The table has a line for each file of a page (``vault.formats.table``): what must be known to fetch the file is found
+by its name, without reading the page again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timezone
+from typing import NamedTuple
+from urllib.parse import quote, urljoin, urlsplit
+
+from vault.artifact import Digest
+from vault.formats.simple_json import HASH_ORDER, File, Hashes
+from vault.paths import SEGMENT
+
+MARK = re.compile(r"[0-9a-f]{16}|u[0-9a-f]{15}")
+"""What ``mark`` makes."""
+
+_SLASHES = re.compile(r"[/\\\x00-\x1f\x7f]")
+
+
+class Link(NamedTuple):
+    """One file that a page links to.
+
+    ``url`` is absolute, without a fragment.  ``core_metadata`` are the hashes of its metadata file, or whether there is
+    one.  ``uploaded`` is POSIX seconds, None where the page does not say.
+    """
+
+    filename: str
+    url: str
+    hashes: Hashes
+    core_metadata: Hashes | bool = False
+    gpg_sig: bool = False
+    provenance: str | None = None
+    uploaded: float | None = None
+
+    @property
+    def mark(self) -> str:
+        """What tells this file from others of the same name: its hash, or where none is known its URL, shortened."""
+        digest = best_digest(self.hashes)
+        if digest is not None and digest.algorithm == "sha256":
+            return digest.value[:16]
+        if digest is not None:
+            return hashlib.sha256(str(digest).encode()).hexdigest()[:16]
+        return "u" + hashlib.sha256(self.url.encode()).hexdigest()[:15]
+
+    def path(self, project: str) -> str:
+        """Its path below the vault's route for files; the last segment is just the file's name."""
+        return f"{project}/{self.mark}/{quote(self.filename, safe=SEGMENT)}"
+
+    def to_json(self) -> str:
+        """A line of the table, but for the name."""
+        return json.dumps(self[1:], separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, filename: str, text: str) -> Link:
+        """Read what ``to_json`` wrote."""
+        return cls(filename, *json.loads(text))
+
+
+def absolute(base: str, href: str | None) -> str | None:
+    """The URL that a link points at, with what may not stand in a URL escaped; None for what is no link on the web.
+
+    A user name and a password in it are dropped: they would be in logs, and the backend has keys for them.
+    """
+    if href is None:
+        return None
+    # White space as browsers treat it (URL standard section 4.4), and a percent sign left as it is.
+    written = re.sub(r"[\t\n\r]", "", href.strip(" \t\n\r\f"))
+    try:
+        parts = urlsplit(urljoin(base, quote(written, safe="%/:=&?~#+!$,;'@()*[]")))
+        host = parts.netloc.rpartition("@")[2]
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        return None
+    return parts._replace(netloc=host).geturl() if usable else None
+
+
+def link_of(file: File, page_url: str) -> Link | None:
+    """The link of an entry of the page at ``page_url``; None where nothing can be had by it."""
+    url = absolute(page_url, file.url)
+    if url is None or not fit(file.filename):
+        return None
+    return Link(
+        file.filename,
+        url.partition("#")[0],
+        file.hashes,
+        False if file.core_metadata is None else file.core_metadata,
+        bool(file.gpg_sig),
+        absolute(page_url, file.provenance),
+        posix_time(file.upload_time),
+    )
+
+
+def fit(filename: str) -> bool:
+    """True for a name that can be the last segment of a URL and of a path on disk."""
+    if filename in ("", ".", "..") or _SLASHES.search(filename):
+        return False
+    try:
+        filename.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def table_entries(files: Iterable[File], page_url: str) -> Iterator[tuple[str, str]]:
+    """What ``table.build`` makes the table of a page of.
+
+    Where a page has several files of one name, the first is found by its name and each by its name and mark.
+    """
+    seen: set[str] = set()
+    for file in files:
+        link = link_of(file, page_url)
+        if link is None:
+            continue
+        if file.filename in seen:
+            yield f"{link.filename}/{link.mark}", link.to_json()
+        else:
+            seen.add(file.filename)
+            yield link.filename, link.to_json()
+
+
+def best_digest(hashes: Hashes | bool) -> Digest | None:
+    """The digest to verify by: the first in the usual order that is one."""
+    if isinstance(hashes, Mapping):
+        for algorithm in HASH_ORDER:
+            try:
+                return Digest(algorithm, hashes.get(algorithm, "").lower())
+            except ValueError:
+                continue
+    return None
+
+
+def posix_time(text: str | None) -> float | None:
+    """The POSIX seconds of an upload time (PEP 700: ISO 8601 in UTC); None for anything else."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z", text)
+    if match is None:
+        return None
+    try:
+        whole = datetime.fromisoformat(match[1]).replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None
+    return whole.timestamp() + float(match[2] or 0)
