@@ -44,8 +44,8 @@ class Index:
     """One index, or several in the order to ask; times are seconds.
 
     ``exempt`` are the projects that ``min_release_age`` does not hold for; ``public_url`` is what the URLs of files
-    begin with, where they are not to be relative.  ``unreadable`` has the pages that were no pages lately: when that
-    is forgotten, their digest, and what was wrong.
+    begin with, where they are not to be relative.  ``unreadable`` has the pages that cannot be read: when to ask again,
+    their digest, and what is wrong.
     """
 
     backend: str
@@ -113,7 +113,9 @@ class Page:
     async def source(self, kitchen: IKitchen, no_cache: bool = False) -> Source:
         """The page as the index sent it, whole; an earlier one where the index's answer breaks off."""
         artifact = self.artifact
-        found = await kitchen.fetch(artifact, no_cache)
+        unreadable = self.index.unreadable.get(self.place)
+        doubtful = unreadable is not None and unreadable[0] <= kitchen.now()
+        found = await kitchen.fetch(artifact, no_cache or doubtful)
         data = None
         try:
             if found.how is How.BYPASS:
@@ -214,23 +216,26 @@ class Page:
 
     async def _read(self, kitchen: IKitchen, source: Source, build: Callable[[bytes], list[bytes]]) -> list[bytes]:
         """What ``build`` makes of the page; one that cannot be read is asked for again before long."""
-        now, unreadable = kitchen.now(), self.index.unreadable
+        unreadable = self.index.unreadable
         until, sha256, message = unreadable.get(self.place, (0.0, "", ""))
-        if until > now and sha256 == source.sha256:
-            raise BrokenAnswer(message)
-        data = source.data
-        if data is None:
-            data = await kitchen.read(source.found.body, LARGEST)
-        try:
-            return await kitchen.work(build, data)
-        except (ValueError, RecursionError) as error:
-            what = "list of projects" if self.project is None else f"page of {self.project}"
-            message = f"the index's {what} cannot be read: {error}"
+        if sha256 != source.sha256:
+            until = 0.0
+            data = source.data
+            if data is None:
+                data = await kitchen.read(source.found.body, LARGEST)
+            try:
+                pieces = await kitchen.work(build, data)
+            except (ValueError, RecursionError) as error:
+                what = "list of projects" if self.project is None else f"page of {self.project}"
+                message = f"the index's {what} cannot be read: {error}"
+            else:
+                unreadable.pop(self.place, None)
+                return pieces
+        if until <= kitchen.now():
             if len(unreadable) >= REMEMBERED:
                 unreadable.clear()
-            unreadable[self.place] = now + self.index.negative_ttl, source.sha256, message
-            await kitchen.remove(self.artifact.key)
-            raise BrokenAnswer(message) from error
+            unreadable[self.place] = kitchen.now() + self.index.negative_ttl, source.sha256, message
+        raise BrokenAnswer(message)
 
     def _json(self, data: bytes, source: Source) -> bytes:
         """The JSON form of the page; raises ValueError for what is no page."""
