@@ -539,10 +539,10 @@ class SampleTests(ConfigTestCase):
         return replace(config, file="", backends=backends)
 
     def test_built_in(self) -> None:
-        """The built-in configuration serves Apache's archive and Docker Hub on the default port."""
+        """The built-in configuration serves Apache's archive, Python packages and Docker Hub on the default port."""
         config = configuration.built_in({})
         kinds = {backend.prefix: backend.type for backend in config.backends}
-        self.assertEqual((kinds["/archive.apache.org/"], kinds["/dockerhub/"]), ("http", "oci"))
+        self.assertEqual(kinds, {"/archive.apache.org/": "http", "/pypi/": "pypi", "/dockerhub/": "oci"})
         self.assertEqual((config.http_host, config.http_port), ("localhost", 8080))
 
     def test_uncommented(self) -> None:
