@@ -378,6 +378,31 @@ class FreshnessTests(PyPICase):
         self.assertEqual(list(self.links()), ["a-1.zip", "a-2.zip"])
         self.assertNotEqual(self.get("simple/a/", ASK_JSON).headers["etag"], first.headers["etag"])
 
+    def test_asked_for(self) -> None:
+        """``no-cache`` is answered with what the index has now; ``max-age=0``, which pip always sends, with a hit."""
+        rig = self.vault()
+        self.put("a", page(entry("a-1.zip", b"x")))
+        self.get("simple/a/", ASK_JSON)
+        rig.net.pass_time(20)
+        self.put("a", page(entry("a-2.zip", b"x")))
+        client = self.get("simple/a/", ASK_JSON, "Cache-Control: no-cache")
+        self.assertIn(b"a-2.zip", client.body)
+        rig.net.pass_time(20)
+        self.put("a", page(entry("a-3.zip", b"x")))
+        client = self.get("simple/a/", ASK_JSON, "Cache-Control: max-age=0")
+        self.assertEqual((client.headers["x-cache"], b"a-2.zip" in client.body), ("HIT", True))
+        self.assertEqual(list(self.links()), ["a-3.zip"])
+        self.assertEqual(len(rig.origin.requests), 3)
+
+    def test_touched(self) -> None:
+        """A made document that somebody wrote into is not served."""
+        rig = self.vault()
+        self.put("a", page(entry("a-1.zip", b"x")))
+        body = self.get("simple/a/", ASK_JSON).body
+        (path,) = rig.store.layout.root.glob("pypi/simple/a/page.json")
+        path.write_bytes(b"nonsense" * 100)
+        self.assertEqual(self.get("simple/a/", ASK_JSON).body, body)
+
     def test_trouble(self) -> None:
         """Whatever the index answers but a page, the kept one is served."""
         rig = self.vault()

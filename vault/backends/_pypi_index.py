@@ -13,15 +13,16 @@ store.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from email.message import Message
 
 from vault.artifact import MADE_FROM, NOTED_URL, Artifact, Head
+from vault.backends._pypi_recent import Recent
+from vault.backends._pypi_rewriting import Rewriting, joined, json_form
 from vault.errors import BrokenAnswer, VaultError
 from vault.formats import simple_html, simple_json, table
 from vault.formats.codings import encode
-from vault.formats.links import link_of, table_entries
+from vault.formats.links import table_entries
 from vault.interfaces import IBody, IKitchen
 from vault.outcome import Found, How
 
@@ -33,10 +34,14 @@ SERIAL = "X-PyPI-Last-Serial"
 LARGEST = 512 * 1024 * 1024
 """The most bytes of a page; the list of all projects of the public index has some tens of millions."""
 
-PIECE = 256 * 1024
+DEEP = "../../files/"
+"""The way to the files from ``simple/<project>/``."""
+
+SHORT = "../files/"
+"""The way to the files from ``<project>/``."""
+
 UNTIL = " until "
 REMEMBERED = 1000
-_HTML = ("text/html", "application/vnd.pypi.simple.v1+html")
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,8 @@ class Index:
     """One index, or several in the order to ask; times are seconds.
 
     ``exempt`` are the projects that ``min_release_age`` does not hold for; ``public_url`` is what the URLs of files
-    begin with, where they are not to be relative.  ``unreadable`` has the pages that cannot be read: when to ask again,
-    their digest, and what is wrong.
+    begin with, where they are not to be relative.  ``recent`` are documents that were just used, ``unreadable`` the
+    pages that cannot be read: when to ask again, their digest, and what is wrong.
     """
 
     backend: str
@@ -57,6 +62,7 @@ class Index:
     exempt: frozenset[str] = frozenset()
     public_url: str | None = None
     unreadable: dict[str, tuple[float, str, str]] = field(default_factory=dict, compare=False, repr=False)
+    recent: Recent = field(default_factory=Recent, compare=False, repr=False)
 
     def least_age(self, project: str | None) -> float:
         """How old (seconds) the files of a project must be to be shown; 0 where they need not."""
@@ -144,7 +150,7 @@ class Page:
         form = "html" if html else "json"
         key = f"{self.place}/{'' if files == DEEP else 'short-'}page.{form}"
         base = self._made_from(source, self.index.public_url or files)
-        known = await kitchen.stored(key)
+        known = await self.index.recent.find(kitchen, key)
         if known is not None and current(known, base, kitchen.now()):
             return known
         if html:
@@ -166,17 +172,17 @@ class Page:
         """The table of the page's files (``vault.formats.links``)."""
         key = f"{self.place}/links"
         base = self._made_from(source)
-        known = await kitchen.stored(key)
+        known = await self.index.recent.find(kitchen, key)
         if known is not None and known.head.get(MADE_FROM) == base:
             return known
 
         def build(data: bytes) -> list[bytes]:
-            page = self._json(data, source)
+            page = json_form(data, source.head.get("Content-Type"), source.url, self.project)
             return joined(table.build(table_entries(simple_json.files(page), source.url)))
 
         async def make() -> IBody:
             pieces = await self._read(kitchen, source, build)
-            return await kitchen.make(key, base, lambda: pieces)
+            return self.index.recent.keep(key, await kitchen.make(key, base, lambda: pieces))
 
         try:
             return await kitchen.once(f"{key} of {base}", make)
@@ -192,13 +198,14 @@ class Page:
     async def _of(self, kitchen: IKitchen, key: str, plain: IBody, change: Callable[[bytes], Iterable[bytes]]) -> IBody:
         """A document made of ``plain``, stored with the same note of what it was made of."""
         made_from = plain.head.get(MADE_FROM) or ""
-        known = await kitchen.stored(key)
+        known = await self.index.recent.find(kitchen, key)
         if known is not None and known.head.get(MADE_FROM) == made_from:
             return known
 
         async def make() -> IBody:
             data = await kitchen.read(plain, LARGEST)
-            return await kitchen.make(key, made_from, lambda: joined(change(data)))
+            made = await kitchen.make(key, made_from, lambda: joined(change(data)))
+            return self.index.recent.keep(key, made)
 
         return await kitchen.once(f"{key} of {made_from}", make)
 
@@ -210,9 +217,13 @@ class Page:
             source.url,
             kitchen.now() - cutoff if cutoff else None,
         )
-        pieces = await self._read(kitchen, source, lambda data: rewriting.run(self._json(data, source)))
+        pieces = await self._read(
+            kitchen,
+            source,
+            lambda data: rewriting.run(json_form(data, source.head.get("Content-Type"), source.url, self.project)),
+        )
         until = "" if rewriting.next is None else f"{UNTIL}{rewriting.next + cutoff:.3f}"
-        return await kitchen.make(key, base + until, lambda: pieces)
+        return self.index.recent.keep(key, await kitchen.make(key, base + until, lambda: pieces))
 
     async def _read(self, kitchen: IKitchen, source: Source, build: Callable[[bytes], list[bytes]]) -> list[bytes]:
         """What ``build`` makes of the page; one that cannot be read is asked for again before long."""
@@ -237,62 +248,6 @@ class Page:
             unreadable[self.place] = kitchen.now() + self.index.negative_ttl, source.sha256, message
         raise BrokenAnswer(message)
 
-    def _json(self, data: bytes, source: Source) -> bytes:
-        """The JSON form of the page; raises ValueError for what is no page."""
-        said = Message()
-        said["Content-Type"] = source.head.get("Content-Type") or ""
-        kind = said.get_content_type() if source.head.get("Content-Type") else ""
-        first = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-        if kind.endswith("json") or (kind not in _HTML and first == b"{"):
-            return data
-        if kind not in _HTML and first != b"<":
-            raise ValueError(f"It is neither HTML nor JSON but {kind or 'of no type'}.")
-        charset = said.get_content_charset()
-        if self.project is None:
-            return simple_html.read_root(data, charset, source.url)
-        return simple_html.read(data, charset, source.url, self.project)
-
-
-DEEP = "../../files/"
-"""The way to the files from ``simple/<project>/``."""
-
-SHORT = "../files/"
-"""The way to the files from ``<project>/``."""
-
-
-class Rewriting:
-    """The rewriting of one page: ``files`` is what links begin with; files uploaded after ``cutoff`` are left out.
-
-    Afterwards ``next`` is when the oldest of those was uploaded.  Files of an unknown age are left out too, as clients
-    with a limit of their own do it.
-    """
-
-    def __init__(self, files: str, project: str | None, page_url: str, cutoff: float | None) -> None:
-        self.next: float | None = None
-        self._files = files
-        self._project = project
-        self._page_url = page_url
-        self._cutoff = cutoff
-
-    def run(self, page: bytes) -> list[bytes]:
-        """The page with the vault's links, in pieces; raises ValueError."""
-        if self._project is None:
-            simple_json.meta(page)  # that it is a page at all
-            return [page]
-        return joined(simple_json.rewrite(page, self._url))
-
-    def _url(self, file: simple_json.File) -> str | None:
-        link = link_of(file, self._page_url)
-        if link is None or self._project is None:
-            return None
-        if self._cutoff is not None:
-            if link.uploaded is None:
-                return None
-            if link.uploaded > self._cutoff:
-                self.next = link.uploaded if self.next is None else min(self.next, link.uploaded)
-                return None
-        return self._files + link.path(self._project)
-
 
 def not_older(stored: Head, answer: Head) -> bool:
     """False for an answer with a lower serial than the stored page of the same index: a mirror lags behind."""
@@ -306,24 +261,6 @@ def current(document: IBody, base: str, now: float) -> bool:
     """True if a document was made of this, and no file has become old enough for it meanwhile."""
     made_from, _, until = (document.head.get(MADE_FROM) or "").partition(UNTIL)
     return made_from == base and (not until or now < float(until))
-
-
-def joined(pieces: Iterable[bytes]) -> list[bytes]:
-    """The same bytes in fewer pieces: each costs the store some work."""
-    return list(_joined(pieces))
-
-
-def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    waiting: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        waiting.append(piece)
-        size += len(piece)
-        if size >= PIECE:
-            yield b"".join(waiting)
-            waiting.clear()
-            size = 0
-    yield b"".join(waiting)
 
 
 def sha256_of(data: bytes) -> str:

@@ -21,12 +21,17 @@ SMALL = 1400
 @implementer(IRecipe)
 @dataclass(frozen=True, slots=True)
 class PageRecipe:
-    """One page in the form of ``choice``; ``files`` is what its links to files begin with."""
+    """One page in the form of ``choice``; ``files`` is what its links to files begin with.
+
+    A client that asks for validation waits for it if it is ``urgent``.  Otherwise it is given what is fresh by the
+    vault's own rule, and the index is asked behind: pip up to version 25 sends ``max-age=0`` with every page.
+    """
 
     page: Page
     choice: Choice
     accept_encoding: str
     files: str
+    urgent: bool = True
 
     @property
     def index(self) -> Index:
@@ -35,7 +40,9 @@ class PageRecipe:
 
     async def find(self, kitchen: IKitchen, asked: Asked) -> Found:
         """The page, made anew where the index has another; raises a VaultError."""
-        source = await self.page.source(kitchen, asked.no_cache)
+        source = await self.page.source(kitchen, asked.no_cache and self.urgent)
+        if asked.no_cache and source.found.how is How.HIT:
+            kitchen.behind(f"refreshing {self.page.place}", lambda: self.page.source(kitchen, no_cache=True))
         html = self.choice is not Choice.JSON
         body = await self.page.document(kitchen, source, html, self.files)
         how, detail = source.found.how, source.found.detail

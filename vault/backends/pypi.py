@@ -69,6 +69,7 @@ class PyPIBackend(Backend):
             choose(headers.get("accept"), wanted),
             headers.get("accept-encoding", ""),
             DEEP if deep else SHORT,
+            urgent="no-cache" in headers.get("cache-control", "").lower(),
         )
 
     def refusal(self, status: int, error: VaultError) -> tuple[str, bytes] | None:

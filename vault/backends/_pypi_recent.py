@@ -1,0 +1,45 @@
+"""Documents that were made of a page and used just now, held open."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+
+from vault.interfaces import IBody, IKitchen
+
+HELD = 64
+"""How many documents are held open at most."""
+
+
+class Recent:
+    """Documents that were used last, held open: to find one in the store costs as much as to send a small one."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[str, tuple[IBody, tuple[int, int]]] = OrderedDict()
+
+    async def find(self, kitchen: IKitchen, key: str) -> IBody | None:
+        """What is stored under a key that only ``keep`` is told of."""
+        held = self._held.get(key)
+        if held is not None and held[1] == _state(held[0]):
+            self._held.move_to_end(key)
+            return held[0]
+        stored = await kitchen.stored(key)
+        return None if stored is None else self.keep(key, stored)
+
+    def keep(self, key: str, document: IBody) -> IBody:
+        """Hold a document, and let go of the one that was used least recently."""
+        if document.descriptor is not None:
+            self._held[key] = document, _state(document)
+            self._held.move_to_end(key)
+            if len(self._held) > HELD:
+                self._held.popitem(last=False)
+        else:
+            self._held.pop(key, None)
+        return document
+
+
+def _state(document: IBody) -> tuple[int, int]:
+    """What changes when somebody writes into a document's file, as the store looks at it too."""
+    assert document.descriptor is not None
+    found = os.fstat(document.descriptor)
+    return found.st_size, found.st_mtime_ns
