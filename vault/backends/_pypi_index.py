@@ -114,6 +114,7 @@ class Page:
             supersedes=not_older,
             gone_ttl=self.index.gone_ttl,
             note_url=True,
+            limit=LARGEST,
         )
 
     async def source(self, kitchen: IKitchen, no_cache: bool = False) -> Source:
