@@ -44,6 +44,14 @@ CHECKPOINT = 5.0
 """Seconds between two looks at what running fills have not yet synced, and at the space on the disk."""
 
 
+SWITCH = 0.0005
+"""Seconds for which a thread that computes may keep the others waiting.
+
+The reactor's thread waits so long a few times for each request while something is computed; Python's own 5 ms would add
+up to what people notice.
+"""
+
+
 @dataclass
 class Parts:
     """What was made for one backend."""
@@ -117,6 +125,7 @@ class VaultService(Service):
             )
         self._reactor.callLater(0, self._take_signals)
         gc.freeze()  # what the start made stays: the collector need not look at it again
+        sys.setswitchinterval(SWITCH)
 
     def _make_site(self) -> VaultSite:
         config = self._config

@@ -21,6 +21,8 @@ from vault.paths import SEGMENT
 MARK = re.compile(r"[0-9a-f]{16}|u[0-9a-f]{15}")
 """What ``mark`` makes."""
 
+# What nearly all links are: nothing in them to be escaped, resolved or refused.
+_PLAIN = re.compile(r"https?://[a-z0-9-]+(?:\.[a-z0-9-]+)+/(?!\.)(?:[A-Za-z0-9_~%+!-]|\.(?!\.)|/(?!\.))*")
 _SLASHES = re.compile(r"[/\\\x00-\x1f\x7f]")
 
 
@@ -68,8 +70,8 @@ def absolute(base: str, href: str | None) -> str | None:
 
     A user name and a password in it are dropped: they would be in logs, and the backend has keys for them.
     """
-    if href is None:
-        return None
+    if href is None or _PLAIN.fullmatch(href):
+        return href
     # White space as browsers treat it (URL standard section 4.4), and a percent sign left as it is.
     written = re.sub(r"[\t\n\r]", "", href.strip(" \t\n\r\f"))
     try:
