@@ -164,6 +164,32 @@ class PrivateClientTests(PyPICase):
         self.assertEqual(self.installed(self.directory / "pip"), TREE)
         self.assertNotIn("s3cret", self.vault.whole_log())
 
+    def test_two_indexes(self) -> None:
+        """A project can say which of two backends a package comes from; the password goes to its own index alone."""
+        public = SimpleIndex(self.start_origin())
+        public.put("vd-source", wheel("vd-source", "3.0"))
+        public.put("vd-lib", wheel("vd-lib", "8.0"))
+        private = self.pypi_backend(prefix="/internal/", username="${VD_USER}", password="${VD_PASSWORD}")
+        self.start_vault(
+            backends=[self.pypi_backend(index_url=public.url), private],
+            variables={"VD_USER": "robot", "VD_PASSWORD": "s3cret"},
+        )
+        project = self.directory / "uv" / "project"
+        project.mkdir(parents=True)
+        (project / "pyproject.toml").write_text(
+            '[project]\nname = "a-project"\nversion = "1.0"\n'
+            f'requires-python = "=={sys.version_info[0]}.{sys.version_info[1]}.*"\n'
+            'dependencies = ["vd-lib", "vd-source"]\n'
+            f'[[tool.uv.index]]\nname = "vault"\nurl = "{self.vault.url}/pypi/simple/"\ndefault = true\n'
+            f'[[tool.uv.index]]\nname = "internal"\nurl = "{self.vault.url}/internal/simple/"\nexplicit = true\n'
+            '[tool.uv.sources]\nvd-lib = { index = "internal" }\n'
+        )
+        self.check(run(project.parent, program("uv"), "lock", "--python", sys.executable, cwd=project))
+        lock = (project / "uv.lock").read_text()
+        self.assertIn('name = "vd-lib"\nversion = "1.0"', lock)
+        self.assertIn('name = "vd-source"\nversion = "3.0"', lock)
+        self.assertEqual({r.headers.get("authorization") for r in public.origin.requests()}, {None})
+
     def test_refused(self) -> None:
         """With a wrong password clients get 502 with the reason: never 401 or 403, at which they would give up."""
         self.start(username="robot", password="wr0ng")

@@ -10,6 +10,9 @@ from vault.interfaces import IBody, IKitchen
 HELD = 64
 """How many documents are held open at most."""
 
+IN_MEMORY = 1024 * 1024
+"""The size up to which a document is held that the disk did not take."""
+
 
 class Recent:
     """Documents that were used last, held open: to find one in the store costs as much as to send a small one."""
@@ -28,7 +31,7 @@ class Recent:
 
     def keep(self, key: str, document: IBody) -> IBody:
         """Hold a document, and let go of the one that was used least recently."""
-        if document.descriptor is not None:
+        if document.descriptor is not None or document.size <= IN_MEMORY:
             self._held[key] = document, _state(document)
             self._held.move_to_end(key)
             if len(self._held) > HELD:
@@ -40,6 +43,7 @@ class Recent:
 
 def _state(document: IBody) -> tuple[int, int]:
     """What changes when somebody writes into a document's file, as the store looks at it too."""
-    assert document.descriptor is not None
+    if document.descriptor is None:
+        return document.size, 0
     found = os.fstat(document.descriptor)
     return found.st_size, found.st_mtime_ns
