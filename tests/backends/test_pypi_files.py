@@ -1,0 +1,166 @@
+"""``type: pypi``: files and what goes with them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from urllib.parse import urljoin
+
+from tests.backends.pypi_case import ASK_JSON, FILES, PyPICase, entry, page, sha256
+
+
+class FileTests(PyPICase):
+    """Files."""
+
+    def setUp(self) -> None:
+        self.vault()
+        self.wheel = b"w" * 5000
+        self.files["/packages/a-1.whl"] = self.wheel
+        self.about = b"Metadata-Version: 2.1\n"
+        self.put("a", page(entry("a-1.whl", self.wheel, **{"core-metadata": {"sha256": sha256(self.about)}})))
+
+    def test_served(self) -> None:
+        """A file is fetched once and never again; whoever asks may have parts of it."""
+        client = self.follow("a-1.whl")
+        self.assertEqual((client.status, client.body, client.headers["x-cache"]), (200, self.wheel, "MISS"))
+        self.assertEqual(client.headers["cache-control"], "public, max-age=365000000, immutable")
+        self.assertNotIn("content-encoding", client.headers)
+        self.rig_.net.pass_time(10**6)
+        self.pages.clear()
+        target = f"/pypi/files/a/{sha256(self.wheel)[:16]}/a-1.whl"
+        client = self.rig_.request(target + "?x=1", "Range: bytes=-10")
+        self.assertEqual((client.status, client.body, client.headers["x-cache"]), (206, b"w" * 10, "HIT"))
+        self.assertEqual(client.headers["content-range"], "bytes 4990-4999/5000")
+        self.assertNotIn("content-encoding", client.headers)
+        self.assertEqual(len(self.host.requests), 1)
+        self.assertEqual(self.host.last.get("accept-encoding"), "identity")
+
+    def test_head(self) -> None:
+        """HEAD of a file that nobody has fetched gives its length and says that ranges are served."""
+        client = self.follow("a-1.whl", method="HEAD")
+        self.assertEqual(client.status, 200)
+        self.assertEqual((client.headers["content-length"], client.headers["accept-ranges"]), ("5000", "bytes"))
+        self.assertEqual([asked.method for asked in self.host.requests], ["HEAD"])
+
+    def test_corrupt(self) -> None:
+        """A file that is not what its hash says is cut off and not kept; once the upstream is well, so is it."""
+        self.files["/packages/a-1.whl"] = b"x" * 5000
+        client = self.follow("a-1.whl")
+        self.assertTrue(client.aborted)
+        self.assertLess(len(client.body), 5000)
+        self.files["/packages/a-1.whl"] = self.wheel
+        self.assertEqual(self.follow("a-1.whl").body, self.wheel)
+
+    def test_metadata(self) -> None:
+        """A metadata file is verified, kept as it is, and served without a coding."""
+        self.files["/packages/a-1.whl.metadata"] = b"something else"
+        self.assertTrue(self.follow("a-1.whl", more=".metadata").aborted)
+        self.files["/packages/a-1.whl.metadata"] = self.about
+        for _ in range(2):
+            client = self.follow("a-1.whl", "Accept-Encoding: gzip", more=".metadata")
+            self.assertEqual((client.status, client.body), (200, self.about))
+            self.assertNotIn("content-encoding", client.headers)
+
+    def test_companions(self) -> None:
+        """Signatures and provenance are served where the page says that there are any."""
+        provenance = "http://origin.test/integrity/a-2/provenance"
+        self.put("a", page(entry("a-2.zip", b"z", **{"gpg-sig": True, "provenance": provenance})))
+        self.files["/packages/a-2.zip.asc"] = b"signature"
+        self.pages["/integrity/a-2/provenance"] = ("application/json", b"{}")
+        self.assertEqual(self.follow("a-2.zip", more=".asc").body, b"signature")
+        self.assertEqual(self.follow("a-2.zip", more=".provenance").body, b"{}")
+        self.assertEqual(self.follow("a-2.zip", more=".metadata").status, 404)
+
+    def test_no_companions(self) -> None:
+        """Where it says nothing there are none, and the upstream is not asked."""
+        for more in (".asc", ".provenance", ".asc.metadata"):
+            self.assertEqual(self.follow("a-1.whl", more=more).status, 404)
+        self.assertEqual(self.host.requests, [])
+
+    def test_nothing_else(self) -> None:
+        """What no page links to cannot be had: other names, hosts, paths and marks."""
+        mark = sha256(self.wheel)[:16]
+        for path in (
+            f"files/a/{mark}/b-1.whl",
+            "files/a/0123456789abcdef/a-1.whl",
+            f"files/b/{mark}/a-1.whl",
+            "files/other/a-1.whl",
+            "files/http:/files.test/packages/a-1.zip",
+            "files/a-1.txt",
+            "files/x",
+            f"files/a/{mark}/",
+        ):
+            self.assertEqual(self.get(path).status, 404, path)
+        self.assertEqual(self.host.requests, [])
+
+    def test_lock_files(self) -> None:
+        """A file is found by its name alone, and by the path it has upstream, without its page having been asked."""
+        for path in ("files/a-1.whl", "files/packages/a-1.whl"):
+            self.assertEqual(self.get(path).body, self.wheel)
+        self.assertEqual(len(self.host.requests), 1)
+
+    def test_new(self) -> None:
+        """A file that is newer than the page the vault has is found all the same."""
+        self.links()
+        self.rig_.net.pass_time(20)
+        self.files["/packages/a-2.zip"] = b"new"
+        self.put("a", page(entry("a-2.zip", b"new")))
+        self.assertEqual(self.get(f"files/a/{sha256(b'new')[:16]}/a-2.zip").body, b"new")
+
+    def test_replaced(self) -> None:
+        """A file that is replaced upstream under the same name has another address here."""
+        old = self.links()["a-1.whl"]
+        self.assertEqual(self.rig_.request(old).body, self.wheel)
+        self.files["/packages/a-1.whl"] = b"newer"
+        self.put("a", page(entry("a-1.whl", b"newer")))
+        self.rig_.net.pass_time(700)
+        self.assertNotEqual(self.links()["a-1.whl"], old)
+        self.assertEqual(self.follow("a-1.whl").body, b"newer")
+        self.assertEqual(self.rig_.request(old).body, self.wheel)
+
+    def test_same_name(self) -> None:
+        """Two files of one name on a page are both to be had."""
+        other = {**entry("a-1.whl", b"second"), "url": f"{FILES}/other/a-1.whl"}
+        self.files["/packages/other/a-1.whl"] = b"second"
+        self.put("a", page(entry("a-1.whl", self.wheel), other))
+        urls = [file["url"] for file in json.loads(self.get("simple/a/", ASK_JSON).body)["files"]]
+        bodies = [self.rig_.request(urljoin("/pypi/simple/a/", url)).body for url in urls]
+        self.assertEqual(bodies, [self.wheel, b"second"])
+
+    def test_unknown_hash(self) -> None:
+        """A file without a hash is served as the upstream has it, and one with an old kind of hash is verified."""
+        weak = {**entry("a-3.zip"), "hashes": {"md5": hashlib.md5(b"m").hexdigest()}}
+        self.put("a", page(entry("a-2.zip"), weak))
+        self.files["/packages/a-2.zip"] = b"anything"
+        self.files["/packages/a-3.zip"] = b"not m"
+        client = self.follow("a-2.zip")
+        self.assertEqual((client.body, client.headers["content-encoding"]), (b"anything", "gzip"))
+        self.assertTrue(self.follow("a-3.zip").aborted)
+
+    def test_credentials(self) -> None:
+        """The index's password goes to no other host that a page names, nor to where a redirect leads."""
+        self.vault(upstream={"username": "me", "password": "pw"})
+        self.put("a", page(entry("a-1.whl", b"w")))
+        self.files["/packages/a-1.whl"] = b"w"
+        self.assertEqual(self.follow("a-1.whl").body, b"w")
+        self.assertIsNotNone(self.rig_.origin.last.get("authorization"))
+        self.assertIsNone(self.host.last.get("authorization"))
+
+    def test_local(self) -> None:
+        """A page cannot make the vault ask its own machine or its neighbours on the link, by a link or a redirect."""
+        inner = self.rig_.net.origin("inner.test", "127.0.0.1")
+        for url in ("http://127.0.0.1/x.zip", "http://169.254.169.254/x.zip", "http://inner.test/x.zip"):
+            self.put("a", page({**entry("a-1.zip", b"s"), "url": url}))
+            self.rig_.net.pass_time(700)
+            self.assertEqual(self.follow("a-1.zip").status, 502, url)
+        self.put("a", page(entry("a-1.zip", b"s")))
+        self.files["/packages/a-1.zip"] = lambda asked: asked.answer(302, "Location: http://127.0.0.1/x.zip")
+        self.rig_.net.pass_time(700)
+        self.assertEqual(self.follow("a-1.zip").status, 502)
+        self.assertEqual(inner.requests, [])
+
+    def test_outage(self) -> None:
+        """An index that is down is 503 for a file that nobody has, never 404."""
+        self.rig_.origin.answer = lambda asked: asked.answer(502)
+        self.assertEqual(self.get("files/a/0123456789abcdef/a-1.whl").status, 503)
+        self.assertEqual(self.get("files/a-1.whl").status, 503)
