@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urljoin
 
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -235,6 +236,15 @@ class PageTests(PyPICase):
                 [one["name"] for one in json.loads(self.get("simple/", ASK_JSON).body)["projects"]], ["A.b", "c"]
             )
             self.assertIn(b'<a href="a-b/">A.b</a>', self.get("simple/").body)
+
+    def test_proxy(self) -> None:
+        """A client that uses the vault as its proxy gets the same pages and files."""
+        rig = self.vault()
+        self.put("a", page(entry("a-1.zip", b"x")))
+        self.files["/packages/a-1.zip"] = b"x"
+        url = "http://origin.test/simple/a/"
+        (file,) = json.loads(rig.request(url, ASK_JSON, "Host: origin.test").body)["files"]
+        self.assertEqual(rig.request(urljoin(url, file["url"]), "Host: origin.test").body, b"x")
 
     def test_redirect(self) -> None:
         """A page without its slash is redirected to."""

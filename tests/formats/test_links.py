@@ -75,6 +75,18 @@ class LinkTests(SynchronousTestCase):
         for name in ("", ".", "..", "a/b", "a\\b", "a\nb", "\ud800"):
             self.assertIsNone(link_of(simple_json.File(name, "x", {}), PAGE), name)
 
+    def test_open_way(self) -> None:
+        """What a page got by https links to by http must have a hash, and so must its metadata."""
+        file = simple_json.File("a.zip", "http://a.test/a.zip", {}, True)
+        self.assertIsNone(link_of(file, PAGE))
+        self.assertIsNotNone(link_of(file, "http://index.example.org/simple/a/"))
+        link = link_of(file._replace(hashes={"sha256": HASH}), PAGE)
+        assert link is not None
+        self.assertEqual(link.core_metadata, False)
+        link = link_of(file._replace(hashes={"sha256": HASH}, core_metadata={"sha256": HASH}), PAGE)
+        assert link is not None
+        self.assertEqual(link.core_metadata, {"sha256": HASH})
+
     def test_digests(self) -> None:
         """The digest to verify by is the first that is one."""
         self.assertEqual(str(best_digest({"md5": "0" * 32, "sha256": HASH.upper()})), f"sha256:{HASH}")

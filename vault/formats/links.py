@@ -84,15 +84,24 @@ def absolute(base: str, href: str | None) -> str | None:
 
 
 def link_of(file: File, page_url: str) -> Link | None:
-    """The link of an entry of the page at ``page_url``; None where nothing can be had by it."""
+    """The link of an entry of the page at ``page_url``; None where nothing can be had by it.
+
+    What a page got by https links to by http must be proved by a hash: anybody on the way could change it.
+    """
     url = absolute(page_url, file.url)
     if url is None or not fit(file.filename):
         return None
+    open_way = page_url.startswith("https:") and url.startswith("http:")
+    if open_way and best_digest(file.hashes) is None:
+        return None
+    core_metadata = False if file.core_metadata is None else file.core_metadata
+    if open_way and best_digest(core_metadata) is None:
+        core_metadata = False
     return Link(
         file.filename,
         url.partition("#")[0],
         file.hashes,
-        False if file.core_metadata is None else file.core_metadata,
+        core_metadata,
         bool(file.gpg_sig),
         absolute(page_url, file.provenance),
         posix_time(file.upload_time),
