@@ -99,6 +99,8 @@ class IndexTests(PyPICase):
         self.start()
         self.check(uv_install(self.directory / "uv", self.url, "vd-lazy"))
         self.assertEqual(self.installed(self.directory / "uv"), {"vd_lazy": "1.0", "vd_lib": "1.0"})
+        for method, status in (("HEAD", 200), ("GET", 206)):
+            self.assertRegex(self.vault.log(), rf'"{method} /pypi/files/vd-lazy/[^"]+\.whl HTTP/1\.1" {status} ')
 
     def test_corrupt(self) -> None:
         """A damaged wheel is cut off, not kept, and served once the index has healed; pip installs nothing of it."""

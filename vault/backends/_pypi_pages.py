@@ -24,7 +24,7 @@ class PageRecipe:
     """One page in the form of ``choice``; ``files`` is what its links to files begin with.
 
     A client that asks for validation waits for it if it is ``urgent``.  Otherwise it is given what is fresh by the
-    vault's own rule, and the index is asked behind: pip up to version 25 sends ``max-age=0`` with every page.
+    vault's own rule, and the index is asked behind: older versions of pip send ``max-age=0`` with every page.
     """
 
     page: Page
