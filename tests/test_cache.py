@@ -10,7 +10,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.memory import DATE, Asked, Client, Rig, RigCase
+from vault.cache import Cache
 from vault.errors import Missing
+from vault.kitchen import Kitchen
 from vault.memory import MEMORY, Memory
 
 BODY = b"0123456789"
@@ -297,6 +299,18 @@ class AbsentTests(RigCase):
             rig.net.pass_time(11)
             rig.origin.answer = lambda asked: asked.answer(200, *STRONG, body=BODY)
             self.assertEqual(rig.request().body, BODY)
+
+    def test_missing_and_the_time_of_day(self) -> None:
+        """Setting the machine's clock back does not make the vault remember a 404 for longer."""
+        rig, shift = self.rig(), [0.0]
+        cache = Cache(rig.sources, rig.store, rig.net, lambda: rig.net.seconds() + shift[0], rig.transfers)
+        rig.kitchen = rig.resource.kitchen = Kitchen(cache, rig.sources, rig.store, rig.workers, rig.net.seconds)
+        rig.origin.answer = lambda asked: asked.answer(404)
+        rig.request()
+        shift[0] = -86400.0
+        rig.net.pass_time(11)
+        rig.request()
+        self.assertEqual(len(rig.origin.requests), 2)
 
     def test_missing_is_not_remembered(self) -> None:
         """``negative_ttl: 0`` remembers nothing."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from vault import freshness
@@ -144,7 +146,7 @@ class LifetimeTests(SynchronousTestCase):
         """A copy is fresh until its lifetime has passed, and stale from that instant."""
         artifact = Artifact("a/b", (), max_age=60)
         for now, fresh, staleness in (
-            (NOON - 100, True, 0),
+            (NOON - 50, True, 0),
             (NOON, True, 0),
             (NOON + 59.9, True, 0),
             (NOON + 60, False, 0),
@@ -152,6 +154,13 @@ class LifetimeTests(SynchronousTestCase):
         ):
             self.assertEqual(freshness.fresh(head(), artifact, now), fresh, now)
             self.assertEqual(freshness.staleness(head(), artifact, now), staleness, now)
+
+    def test_clock_set_back(self) -> None:
+        """A copy from a time that is yet to come has expired; what never changes is not concerned."""
+        self.assertFalse(freshness.fresh(head(), Artifact("a/b", (), max_age=60), NOON - 3600))
+        self.assertEqual(freshness.staleness(head(), Artifact("a/b", (), max_age=60), NOON - 3600), math.inf)
+        self.assertTrue(freshness.fresh(head(), Artifact("a/b", ()), NOON - 3600))
+        self.assertEqual(freshness.staleness(head(), Artifact("a/b", ()), NOON - 3600), 0.0)
 
     def test_zero(self) -> None:
         """With a lifetime of 0 every request is validated."""

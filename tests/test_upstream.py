@@ -522,6 +522,16 @@ class LimitTests(UpstreamCase):
         rig.net.pass_time(21)
         self.ask(rig).discard()
 
+    def test_gate_and_the_time_of_day(self) -> None:
+        """Setting the machine's clock back does not make the vault leave a host alone for longer."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(429, "Retry-After: 30")
+        self.ask(rig).discard()
+        rig.upstream._now = lambda: rig.net.seconds() - 86400
+        self.assertEqual(self.error(rig, seconds=0).retry_after, 30.0)
+        rig.net.pass_time(31)
+        self.ask(rig).discard()
+
     def test_reused_connection_closed(self) -> None:
         """A kept connection that the server has just closed is replaced without anyone noticing."""
         rig = self.rig()

@@ -21,7 +21,7 @@ from vault.feed import Feed, content_range, contradicts
 from vault.freshness import elapsed, fresh, lifetime, resume_validator, staleness
 from vault.memory import Memory
 from vault.outcome import Found, How
-from vault.rate import Rate
+from vault.rate import Rate, steady
 from vault.sources import Sources
 from vault.store.body import GrowingBody, StoredBody
 from vault.store.store import Store
@@ -78,12 +78,13 @@ class Cache:
         self._store = store
         self._clock = clock
         self._now = now
-        self._missing = Memory(now)
-        self._resting = Memory(now)
-        self._passed = Memory(now)
+        seconds = steady(clock)
+        self._missing = Memory(seconds)
+        self._resting = Memory(seconds)
+        self._passed = Memory(seconds)
         self._private: set[Transfer] = set()
         bandwidth = self._options.bandwidth
-        self._bandwidth = None if bandwidth is None else Rate(bandwidth, clock.seconds)
+        self._bandwidth = None if bandwidth is None else Rate(bandwidth, seconds)
 
     # -- the table --------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ read counts as absent, and a directive that cannot be read counts as its stricte
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -143,12 +144,19 @@ def elapsed(head: Head, now: float) -> float:
 def fresh(head: Head, artifact: Artifact, now: float) -> bool:
     """True where the stored copy needs no validation: it was received or confirmed within its lifetime."""
     seconds = lifetime(head, artifact)
-    return seconds is None or elapsed(head, now) < seconds
+    return seconds is None or (elapsed(head, now) < seconds and not _ahead(head, now))
+
+
+def _ahead(head: Head, now: float) -> bool:
+    """True where the clock was set back since this was received, so that nobody knows how long ago that was."""
+    return head.received_at > now + CLOCK_MARGIN
 
 
 def staleness(head: Head, artifact: Artifact, now: float) -> float:
-    """Seconds since the stored copy expired; 0 while it is fresh."""
+    """Seconds since the stored copy expired; 0 while it is fresh, infinite where that is not known."""
     seconds = lifetime(head, artifact)
+    if seconds is not None and _ahead(head, now):
+        return math.inf
     return 0.0 if seconds is None else max(0.0, elapsed(head, now) - seconds)
 
 

@@ -12,7 +12,10 @@ MEMORY = 10_000
 
 
 class Memory:
-    """What was noticed about keys, each for a while: a bounded mapping of key to (until, what)."""
+    """What was noticed about keys, each for a while: a bounded mapping of key to (until, what).
+
+    ``now`` gives seconds that never go back, see ``vault.rate.steady``.
+    """
 
     def __init__(self, now: Callable[[], float], limit: int = MEMORY) -> None:
         self._now = now

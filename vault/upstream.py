@@ -47,6 +47,7 @@ from vault.errors import (
 )
 from vault.freshness import end_to_end, retry_after
 from vault.options import UpstreamOptions
+from vault.rate import steady
 from vault.urls import origin_of
 
 MAX_REDIRECTS = 5
@@ -95,7 +96,7 @@ class VerbatimAgent:
 
 @dataclass(slots=True)
 class _Host:
-    """What is kept about one upstream host: its connections, and until when it asked not to be asked."""
+    """What is kept about one upstream host: its connections, and until when (steady seconds) it asked for rest."""
 
     slots: DeferredSemaphore
     gate: float = 0.0
@@ -112,6 +113,7 @@ class Upstream:
         self.options = options
         self._reactor = reactor
         self._now = now
+        self._seconds = steady(reactor)
         self._via = f"1.1 artifact-vault{'-' if instance else ''}{instance}"
         self._origins = frozenset(origin_of(url) for url in urls)
         hosts = frozenset(host for url in urls if (host := urlsplit(url).hostname) is not None)
@@ -185,8 +187,9 @@ class Upstream:
         host = self._hosts.get(authority)
         if host is None:
             host = self._hosts[authority] = _Host(DeferredSemaphore(self.options.max_connections))
-        if host.gate > self._now():
-            raise Unavailable(f"{authority} asked to be left alone for a while", host.gate - self._now())
+        rest = host.gate - self._seconds()
+        if rest > 0:
+            raise Unavailable(f"{authority} asked to be left alone for a while", rest)
         if spare and host.slots.tokens <= self.options.max_connections // 2:
             raise Unavailable(f"all connections to {authority} are in use")
         await self._within(host.slots.acquire(), LONGEST_QUEUE, f"all connections to {authority} are in use")
@@ -197,7 +200,7 @@ class Upstream:
             raise
         wait = retry_after(answer.head, self._now())
         if answer.status == 429 and wait is not None:
-            host.gate = self._now() + min(wait, LONGEST_GATE)
+            host.gate = self._seconds() + min(wait, LONGEST_GATE)
         return answer
 
     def _fields(self, url: str, headers: Headers, trusted: bool | None) -> Headers:
