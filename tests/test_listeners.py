@@ -103,6 +103,11 @@ class MemoryTests(SynchronousTestCase):
         described = ("tcp:9000:interface=127.0.0.1", "tcp6:9001:interface=\\:\\:1")
         self.assertEqual(self.listen(listen=described), ["http://127.0.0.1:9000", "http://[::1]:9001"])
 
+    def test_backlog(self) -> None:
+        """As many clients may knock at once as with host and port, unless the description gives another number."""
+        self.listen(listen=("tcp:9000:interface=127.0.0.1", "tcp6:9001", "tcp:9002:backlog=7"))
+        self.assertEqual(self.ports.backlogs, [BACKLOG, BACKLOG, 7])
+
     def test_second_fails(self) -> None:
         """Where one of several cannot be listened on, the others are closed again."""
         self.ports.errors["192.0.2.1"] = errno.EADDRNOTAVAIL

@@ -41,7 +41,7 @@ def listen(config: Config, site: Any, reactor: Any) -> list[Listener]:
             for description in config.listen:
                 scheme = "https" if description.startswith(("ssl:", "tls:")) else "http"
                 try:
-                    endpoint = serverFromString(reactor, description)
+                    endpoint = serverFromString(reactor, _with_backlog(description))
                 except (LookupError, ValueError, OSError) as error:
                     raise ListenFailed(
                         f"cannot listen on {description}: {error}; a systemd: endpoint needs a start by its socket"
@@ -54,6 +54,12 @@ def listen(config: Config, site: Any, reactor: Any) -> list[Listener]:
             listener.close()
         raise
     return listeners
+
+
+def _with_backlog(description: str) -> str:
+    # Twisted's own default, 50, is less than the clients that a build farm sends at once.
+    takes_one = description.startswith(("tcp:", "tcp6:", "ssl:", "unix:"))
+    return description if not takes_one or ":backlog=" in description else f"{description}:backlog={BACKLOG}"
 
 
 def _open_host(host: str, port: int, site: Any, reactor: Any) -> list[Listener]:
