@@ -202,6 +202,37 @@ class ReloadTests(FunctionalCase):
         self.assert_whole(self.get("/a"), content)
 
 
+class StopTests(FunctionalCase):
+    """SIGTERM, while clients are being served."""
+
+    def test_cut_off(self) -> None:
+        """A response that is cut off ends by a reset, so that nobody takes it for whole, and has its log line."""
+        self.origin.put("/a", 30 * MIB, default=Answer(framing="chunked"))
+        self.start_vault()
+        self.get("/a")
+        self.wait_until_stored("/a")
+        clients = []
+        for number in range(5):
+            client = socket.socket()
+            self.addCleanup(client.close)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(10)
+            client.connect(("127.0.0.1", self.vault.port))
+            client.sendall(f"GET /o/a HTTP/1.0\r\nUser-Agent: cut/{number}\r\n\r\n".encode())
+            self.assertIn(b" 200 ", client.recv(100))
+            clients.append(client)
+        self.assertEqual(self.vault.terminate(), 0)
+        for number, client in enumerate(clients):
+            self.assertRaises(ConnectionResetError, read_to_the_end, client)
+            self.assertRegex(self.vault.log(), f'"cut/{number}" .* aborted')
+
+
+def read_to_the_end(client: socket.socket) -> None:
+    """Read until the end of file, or an error."""
+    while client.recv(1 << 20):
+        pass
+
+
 class ListenTests(FunctionalCase):
     """Any endpoint of Twisted's will do."""
 
