@@ -10,8 +10,9 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TextIO
 
 from twisted.application.service import Service
@@ -61,6 +62,7 @@ class Parts:
     """What was made for one backend."""
 
     config: BackendConfig
+    trusted: tuple[bytes, ...]
     upstreams: list[Upstream]
     kitchen: Kitchen = field(init=False)
 
@@ -78,7 +80,7 @@ class VaultService(Service):
         log_level: str | None = None,
         log_stream: TextIO | None = None,
     ) -> None:
-        self._config = config
+        self._config = self._started = config
         self._reread = reread
         self._reactor = reactor
         self._level = log_level
@@ -145,7 +147,7 @@ class VaultService(Service):
         parts: dict[str, Parts] = {}
         for backend in config.backends:
             known = self._parts.get(backend.name)
-            same = known is not None and known.config == backend
+            same = known is not None and known.config == backend and known.trusted == trusted(backend)
             parts[backend.name] = known if known is not None and same else self._make_parts(backend)
             self.log.info(
                 "backend {name}: {prefix} is {kind} {upstream}",
@@ -171,7 +173,7 @@ class VaultService(Service):
         return ArtifactResource(backend, kitchen, self._reactor, time.time, instance=self._instance)
 
     def _make_parts(self, config: BackendConfig) -> Parts:
-        parts = Parts(config, [])
+        parts = Parts(config, trusted(config), [])
         parts.kitchen = self._make_kitchen(config.backend, config.upstream, parts.upstreams)
         return parts
 
@@ -215,16 +217,15 @@ class VaultService(Service):
             for problem in error.problems:
                 self.log.error("the configuration was not taken over: {problem}", problem=problem)
             return
-        old = self._config
         where = ("listen", "http_host", "http_port", "cache_dir")
-        fixed = [name for name in where if getattr(config, name) != getattr(old, name)]
+        fixed = [name for name in where if getattr(config, name) != getattr(self._started, name)]
         if fixed:
             self.log.warn("a change of {names} needs a restart", names=", ".join(fixed))
         self._config = config
         if self._observer is not None:
             self._observer.level = self._level or config.log_level
             self._observer.form = config.log_format
-        self._store.options = config.cache
+        self._store.reconfigure(config.cache)
         if self._site is not None:
             self._site.reconfigure(
                 root=self._make_root(config),
@@ -275,6 +276,23 @@ class VaultService(Service):
         if not gone.called:
             with contextlib.suppress(DeferredTimeout):
                 await gone.addTimeout(RESET, self._reactor)
+
+
+def trusted(config: BackendConfig) -> tuple[bytes, ...]:
+    """The certificates that a backend trusts: their file may have new content under its old name."""
+
+    def files(backend: IBackend, options: UpstreamOptions) -> Iterator[Path | None]:
+        yield options.ca_file
+        for member in backend.members:
+            yield from files(member.backend, member.options)
+
+    found = []
+    for file in files(config.backend, config.upstream):
+        try:
+            found.append(b"" if file is None else file.read_bytes())
+        except OSError:  # removed since the configuration was read; whoever needs it will say so
+            found.append(b"")
+    return tuple(found)
 
 
 def raise_descriptor_limit() -> None:

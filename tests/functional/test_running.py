@@ -6,9 +6,11 @@ import json
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
+from typing import Any
 
 from twisted.trial.unittest import SkipTest
 
@@ -200,6 +202,45 @@ class ReloadTests(FunctionalCase):
         self.vault.signal(signal.SIGHUP)
         self.vault.wait_for_log(r"config\.yml:2\b.*colour")
         self.assert_whole(self.get("/a"), content)
+
+    def reload(self, **changes: Any) -> list[str]:
+        """Change the configuration and let the vault read it again; what it logs of that."""
+        before = len(self.vault.log())
+        self.vault.write_config(**changes)
+        self.vault.signal(signal.SIGHUP)
+        eventually(lambda: "was read again" in self.vault.log()[before:], what="a reload")
+        return self.vault.log()[before:].splitlines()
+
+    def test_modes(self) -> None:
+        """New modes hold for what is stored from then on."""
+        content = self.origin.put("/dir/a", 1000)
+        self.start_vault()
+        self.reload(cache={"file_mode": "0600", "dir_mode": "0700"})
+        self.get("/dir/a")
+        self.wait_until_kept("/dir/a", content)
+        file = self.kept("/dir/a")
+        self.assertEqual([stat.S_IMODE(path.stat().st_mode) for path in (file, file.parent)], [0o600, 0o700])
+
+    def test_certificates_changed(self) -> None:
+        """New certificates under the name of the old file are trusted after SIGHUP."""
+        old, new = Authority(self.directory / "old"), Authority(self.directory / "new")
+        origin = self.start_origin(tls=new.server_context())
+        contents = [origin.put(name, 1000) for name in ("/a", "/b")]
+        ca_file = self.directory / "ca.pem"
+        ca_file.write_bytes(old.ca_file.read_bytes())
+        self.start_vault(base_url=origin.url + "/", ca_file=str(ca_file))
+        self.assertEqual(self.get("/a").status, 502)
+        ca_file.write_bytes(new.ca_file.read_bytes())
+        self.reload()
+        self.assert_whole(self.get("/b"), contents[1])
+
+    def test_restart_needed(self) -> None:
+        """It is said each time that a change needs a restart, until the change is taken back."""
+        self.start_vault()
+        before = self.vault.config["cache_dir"]
+        for directory, told in ((before + "2", True), (before + "2", True), (before, False)):
+            log = self.reload(cache_dir=directory)
+            self.assertEqual(any("cache_dir needs a restart" in line for line in log), told, log)
 
 
 class StopTests(FunctionalCase):

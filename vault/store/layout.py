@@ -34,8 +34,8 @@ class Layout:
         self.root = root
         self.index = root / PRIVATE / "index.db"
         self._partials = root / PRIVATE / "partial"
-        self._dir_mode = dir_mode
-        self._file_mode = file_mode
+        self.dir_mode = dir_mode
+        self.file_mode = file_mode
         self._lock: int | None = None
 
     def prepare(self) -> None:
@@ -57,8 +57,8 @@ class Layout:
             raise StoreError(f"the cache directory {directory} is not a directory; set cache_dir to another place")
         if not directory.is_dir():
             directory.parent.mkdir(parents=True, exist_ok=True)
-            directory.mkdir(self._dir_mode, exist_ok=True)
-            directory.chmod(self._dir_mode)
+            directory.mkdir(self.dir_mode, exist_ok=True)
+            directory.chmod(self.dir_mode)
 
     def _check_owner(self) -> None:
         # In a directory that anyone may write to, such as /tmp, somebody else could have put the cache directory, one
@@ -155,8 +155,8 @@ class Layout:
                     if not create:
                         raise
                     with contextlib.suppress(FileExistsError):
-                        os.mkdir(name, self._dir_mode, dir_fd=directory)
-                        os.chmod(name, self._dir_mode, dir_fd=directory)  # whatever the umask
+                        os.mkdir(name, self.dir_mode, dir_fd=directory)
+                        os.chmod(name, self.dir_mode, dir_fd=directory)  # whatever the umask
                         os.fsync(directory)
                     below = os.open(name, _DIRECTORY, dir_fd=directory)
                 os.close(directory)
@@ -179,8 +179,8 @@ class Layout:
         """A descriptor of a fill's file; if ``fresh``, of a new one: the old one may still have readers."""
         if fresh:
             self.remove_partial(name)
-        descriptor = os.open(self._partials / name, _FILL, self._file_mode)
-        os.fchmod(descriptor, self._file_mode)  # whatever the umask
+        descriptor = os.open(self._partials / name, _FILL, self.file_mode)
+        os.fchmod(descriptor, self.file_mode)  # whatever the umask
         return descriptor
 
     def partial_size(self, name: str) -> int | None:

@@ -71,6 +71,11 @@ class Store:
         self.space = Space(self)
         self._twins = Twins(self, disk)
 
+    def reconfigure(self, options: Options) -> None:
+        """Take these options from now on."""
+        self.options = options
+        self.layout.dir_mode, self.layout.file_mode = options.dir_mode, options.file_mode
+
     # -- life -------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
