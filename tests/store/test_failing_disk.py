@@ -94,6 +94,45 @@ class FailingDiskTests(SpaceCase):
         self.store.tidy()
         self.assertEqual(sorted(self.files()), ["b/1/somebody's", "b/4"])
 
+    def test_touched_file_on_a_failing_disk(self) -> None:
+        """A file that was touched and can then not be read, or its row not be written, is not there for a reader."""
+
+        def failing(*arguments: object) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        def locked(row: object) -> None:
+            raise sqlite3.OperationalError("attempt to write a readonly database")
+
+        self.fill_all(0)
+        for owner, name, function in ((os, "pread", failing), (self.store.index, "touch", locked)):
+            os.utime(self.root / "b/0")
+            patcher = self.patch(owner, name, function)
+            self.assertIsNone(self.wait(self.store.find("b/0")))
+            self.assertRegex(self.store.problems()[0], "Input/output error|readonly")
+            patcher.restore()
+            self.assertEqual(self.content(self.store, "b/0"), data(0))
+            self.store.tidy()
+
+    def test_index_that_cannot_be_read(self) -> None:
+        """With an index that cannot be read, what is asked of the store is reported and does no harm."""
+        self.fill_all(0)
+        writer = self.begin(self.store, "b/1", SIZE)
+        writer.write(data(1)[:500])
+        self.clock.advance(60)
+        self.patch(self.store.index, "find", self.unreadable)
+        self.patch(self.store.index, "partial", self.unreadable)
+        self.assertIsNone(self.wait(self.store.find("b/0")))
+        self.wait(self.store.remove("b/0"))
+        self.wait(self.store.checkpoint())
+        writer.fail(Truncated("it broke off"))
+        self.wait(self.store.ended(writer, keep=True))
+        self.assertEqual(self.store.filling, {})
+        self.assertIn("disk I/O error", self.store.problems()[0])
+
+    def unreadable(self, key: str) -> None:
+        """Stands for any question."""
+        raise sqlite3.OperationalError("disk I/O error")
+
     def test_directory_removed_meanwhile(self) -> None:
         """An entry is stored although the last other file of its directory is removed at the same moment."""
         self.fill(self.store, "b/d/e/old", b"old")

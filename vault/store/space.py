@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from vault.eviction import choose, excess
 from vault.store.index import Row
+from vault.store.removal import forget
 
 if TYPE_CHECKING:
     from vault.store.store import Store
@@ -91,7 +92,7 @@ class Space:
             chosen = list(choose(rows, wanted - gone, index.names, self._in_use))
             before = index.totals()[1]
             if chosen:
-                if not store.forget(chosen):
+                if not forget(store, chosen):
                     return
                 self.log.info("removed {count} entries least recently used", count=len(chosen))
             gone += before - index.totals()[1]

@@ -12,7 +12,6 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -28,8 +27,9 @@ from vault.store.disk import Disk
 from vault.store.index import Index, PartialRow, Row
 from vault.store.layout import Layout
 from vault.store.partials import ASKED, Partial, begin, boot_id, mark_of, remove, sync
-from vault.store.placing import place, sha256_of
+from vault.store.placing import place
 from vault.store.recovery import adopt
+from vault.store.removal import forget, recheck
 from vault.store.space import Options, Space
 from vault.store.twins import Twins
 from vault.store.writer import FillWriter
@@ -135,7 +135,11 @@ class Store:
         """Bring what running fills have written to the medium, where it has become much, and note it."""
         for key, writer in list(self.filling.items()):
             if writer.storing and self._clock.seconds() - writer.begun_at > YOUNG:
-                row = self.index.partial(key)
+                try:
+                    row = self.index.partial(key)
+                except (sqlite3.Error, ValueError) as error:
+                    self.report(f"the index could not be read for {plain(key)}", error)
+                    return
                 if row is not None and writer.written - row.durable > UNSYNCED:
                     await self._disk.run(sync, self, writer, row, writer.written)
 
@@ -158,7 +162,7 @@ class Store:
                 file = OpenFile(self.layout.open(row.path))
             except OSError as error:
                 self.log.info("the file of {key} is gone ({error}); forgotten", key=plain(key), error=error.strerror)
-                await self._disk.run(self.forget, [row])
+                await self._disk.run(forget, self, [row])
                 return None
             found = os.fstat(file.descriptor)
             # A fill that is just taking the file's place has not written its row yet.
@@ -169,7 +173,7 @@ class Store:
         return StoredBody(row.head, row.length, row.sha256, file, self._disk)
 
     async def _checked(self, row: Row, file: OpenFile, found: os.stat_result) -> bool:
-        """``_recheck``, once for all who ask at the same time: it reads the whole file."""
+        """``recheck``, once for all who ask at the same time: it reads the whole file."""
         waiter: Deferred[bool] = Deferred()
         if row.key in self._checks:
             self._checks[row.key].append(waiter)
@@ -177,20 +181,11 @@ class Store:
         self._checks[row.key] = []
         result = False
         try:
-            result = await self._disk.run(self._recheck, row, file, found)
+            result = await self._disk.run(recheck, self, row, file, found)
         finally:
             for other in self._checks.pop(row.key):
                 other.callback(result)
         return result
-
-    def _recheck(self, row: Row, file: OpenFile, found: os.stat_result) -> bool:
-        """On a disk thread: a file that was touched, copied back or damaged; True if its content is what it was."""
-        if found.st_size == row.length and sha256_of(file) == row.sha256:
-            self.index.touch(replace(row, inode=found.st_ino, mtime_ns=found.st_mtime_ns))
-            return True
-        self.log.warn("the file of {key} is not what was stored; removed", key=plain(row.key))
-        self.forget([row])
-        return False
 
     async def _adopt(self, key: str) -> StoredBody | None:
         """While the index is being rebuilt, an entry is looked for where its file would be."""
@@ -223,30 +218,13 @@ class Store:
 
     async def remove(self, key: str) -> None:
         """Remove an entry; who reads it now reads on."""
-        row = self.index.find(key)
+        try:
+            row = self.index.find(key)
+        except (sqlite3.Error, ValueError) as error:
+            self.report(f"{plain(key)} could not be removed", error)
+            return
         if row is not None:
-            await self._disk.run(self.forget, [row])
-
-    def forget(self, rows: list[Row]) -> bool:
-        """On a disk thread: remove entries, the row first, so that no row is without its file for longer.
-
-        What has taken an entry's place meanwhile stays.  False where the index cannot be written; then nothing is
-        removed.
-        """
-        for row in rows:
-            with self.place_lock(row.path):
-                try:
-                    if not self.index.remove(row):
-                        continue
-                except sqlite3.Error as error:
-                    self.report("entries could not be removed", error)
-                    return False
-                self.reading.pop(row.key, None)
-                try:
-                    self.layout.remove(row.path)
-                except OSError as error:
-                    self.log.error("{path} could not be removed: {error}", path=row.path, error=error.strerror)
-        return True
+            await self._disk.run(forget, self, [row])
 
     def place_lock(self, path: str) -> threading.Lock:
         """Held while a file and its row change together."""
@@ -351,6 +329,9 @@ class Store:
             if row is not None:
                 await self._disk.run(sync, self, writer, row, writer.written)
                 keep = not writer.lost
+        except (sqlite3.Error, ValueError) as error:
+            self.report(f"the index could not be read for {plain(key)}", error)
+            keep = False
         finally:
             del self.filling[key]
         if not keep:

@@ -1,0 +1,55 @@
+"""How entries go, and how one is told that must go: everything here runs on disk threads."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vault.store.body import OpenFile
+from vault.store.index import Row
+from vault.store.placing import sha256_of
+from vault.urls import plain
+
+if TYPE_CHECKING:
+    from vault.store.store import Store
+
+
+def forget(store: Store, rows: list[Row]) -> bool:
+    """Remove entries, the row first, so that no row is without its file for longer.
+
+    What has taken an entry's place meanwhile stays.  False where the index cannot be written; then nothing is removed.
+    """
+    for row in rows:
+        with store.place_lock(row.path):
+            try:
+                if not store.index.remove(row):
+                    continue
+            except sqlite3.Error as error:
+                store.report("entries could not be removed", error)
+                return False
+            _unlink(store, row)
+    return True
+
+
+def _unlink(store: Store, row: Row) -> None:
+    store.reading.pop(row.key, None)
+    try:
+        store.layout.remove(row.path)
+    except OSError as error:
+        store.log.error("{path} could not be removed: {error}", path=row.path, error=error.strerror)
+
+
+def recheck(store: Store, row: Row, file: OpenFile, found: os.stat_result) -> bool:
+    """A file that was touched, copied back or damaged; True if its content is known to be what it was."""
+    try:
+        if found.st_size == row.length and sha256_of(file) == row.sha256:
+            store.index.touch(replace(row, inode=found.st_ino, mtime_ns=found.st_mtime_ns))
+            return True
+    except (OSError, sqlite3.Error) as error:
+        store.report(f"the file of {plain(row.key)} could not be checked", error)
+        return False
+    store.log.warn("the file of {key} is not what was stored; removed", key=plain(row.key))
+    forget(store, [row])
+    return False
