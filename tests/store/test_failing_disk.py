@@ -67,8 +67,43 @@ class FailingDiskTests(SpaceCase):
         self.assertEqual(self.left(), [1, 2, 3])
         self.assertEqual(self.store.problems(), [])
 
+    def test_files_go_before_rows(self) -> None:
+        """On a disk so full that the index cannot be written, files are removed until it can; the rest stays."""
+        self.fill_all(*range(8))
+        size, stored = 8 * SIZE, self.store.index
+
+        def space() -> tuple[int, int]:
+            return size - sum(map(len, self.files().values())), size
+
+        def full(do: Any) -> Any:
+            def guarded(*arguments: Any) -> Any:
+                if space()[0] < 2 * SIZE:
+                    raise sqlite3.OperationalError("database or disk is full")
+                return do(*arguments)
+
+            return guarded
+
+        self.content(self.store, "b/0")
+        self.patch(self.store.layout, "space", space)
+        for name in ("remove", "used", "put"):
+            self.patch(stored, name, full(getattr(stored, name)))
+        self.options.min_free.size = SIZE
+        self.store.tidy()
+        self.assertEqual(len(self.files()), 7)
+        self.assertEqual(stored.totals()[0], 8)
+        self.store.tidy()
+        self.assertEqual(len(self.files()), 7, "only as much goes as is needed")
+        self.options.min_free.size = 3 * SIZE
+        self.store.tidy()
+        self.assertEqual(len(self.files()), 5)
+        self.store.tidy()
+        self.assertEqual(self.store.problems(), [])
+        self.assertEqual(len(self.left()), 5)
+        for number in range(8):
+            self.assertIn(self.content(self.store, f"b/{number}"), (data(number), None))
+
     def test_no_entry_can_be_removed(self) -> None:
-        """Where the index cannot be written, as on a full disk, the search for room ends."""
+        """Where the index cannot be written although files were removed, the search for room ends."""
         self.fill_all(0, 1, 2)
         tries: list[int] = []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 from typing import TYPE_CHECKING, Protocol
 
@@ -55,20 +57,21 @@ class Space:
         store = self._store
         with self._lock:
             free, total = store.layout.space()
-            stored = store.index.totals()[1]
+            stored = store.index.totals()[1] - sum(row.length for row in list(store.unlinked.values()))
             options = store.options
             too_much = excess(
                 stored + self._partials + wanted, options.max_size, free - wanted, options.min_free.bytes(total)
             )
             if too_much > 0:
-                store.flush_used()
+                with contextlib.suppress(sqlite3.Error):  # on a full disk that can be done again when room was made
+                    store.flush_used()
                 self._evict(min(too_much, stored))
                 free, _ = store.layout.space()
             return free > wanted or wanted == 0
 
     def _in_use(self, row: Row) -> bool:
         store = self._store
-        return row.key in store.reading or row.key in store.filling or row.key in store.beginning
+        return any(row.key in keys for keys in (store.reading, store.filling, store.beginning, store.unlinked))
 
     def count_partials(self) -> None:
         """Take the bytes of unfinished fills into account."""

@@ -29,7 +29,7 @@ from vault.store.layout import Layout
 from vault.store.partials import ASKED, Partial, begin, boot_id, mark_of, remove, sync
 from vault.store.placing import place
 from vault.store.recovery import adopt
-from vault.store.removal import forget, recheck
+from vault.store.removal import forget, forget_unlinked, recheck
 from vault.store.space import Options, Space
 from vault.store.twins import Twins
 from vault.store.writer import FillWriter
@@ -64,6 +64,7 @@ class Store:
         self.reading: WeakValueDictionary[str, OpenFile] = WeakValueDictionary()
         self.beginning: set[str] = set()
         self.filling: dict[str, FillWriter] = {}
+        self.unlinked: dict[str, Row] = {}  # entries whose files went although their rows could not be removed
         self._opening = threading.Lock()
         self._places = [threading.Lock() for _ in range(64)]
         self._checks: dict[str, list[Deferred[bool]]] = {}
@@ -129,17 +130,17 @@ class Store:
         """Write the times of use that are kept in memory."""
         times, self._used = self._used, {}
         if times:
-            self.index.used(dict(times))  # a copy: the reactor's thread may just be writing to it
+            try:
+                self.index.used(dict(times))  # a copy: the reactor's thread may just be writing to it
+            except sqlite3.Error:
+                self._used = {**times, **self._used}
+                raise
 
     async def checkpoint(self) -> None:
         """Bring what running fills have written to the medium, where it has become much, and note it."""
         for key, writer in list(self.filling.items()):
             if writer.storing and self._clock.seconds() - writer.begun_at > YOUNG:
-                try:
-                    row = self.index.partial(key)
-                except (sqlite3.Error, ValueError) as error:
-                    self.report(f"the index could not be read for {plain(key)}", error)
-                    return
+                row = self._partial_row(key)
                 if row is not None and writer.written - row.durable > UNSYNCED:
                     await self._disk.run(sync, self, writer, row, writer.written)
 
@@ -234,11 +235,7 @@ class Store:
 
     async def partial(self, key: str) -> Partial | None:
         """What an earlier fill of ``key`` left and can be gone on with."""
-        try:
-            row = self.index.partial(key)
-        except (sqlite3.Error, ValueError) as error:
-            self.report(f"the index could not be read for {plain(key)}", error)
-            return None
+        row = self._partial_row(key)
         if row is None or key in self.filling:
             return None
         size = self.layout.partial_size(row.name) or 0
@@ -249,6 +246,13 @@ class Store:
         durable = size if row.boot != self.boot else row.durable
         head = row.head.with_headers({ASKED: None})
         return Partial(head, row.length, size, row.name, durable, row.head.get(ASKED) or "")
+
+    def _partial_row(self, key: str) -> PartialRow | None:
+        try:
+            return self.index.partial(key)
+        except (sqlite3.Error, ValueError) as error:
+            self.report(f"the index could not be read for {plain(key)}", error)
+            return None
 
     async def create(
         self, key: str, head: Head, length: int | None, digest: Digest | None, resume: Partial | None = None,
@@ -325,13 +329,11 @@ class Store:
             if writer.body.complete and writer.storing:
                 return
             await writer.flushed()
-            row = self.index.partial(key) if keep else None
+            row = self._partial_row(key) if keep else None
+            keep = row is not None
             if row is not None:
                 await self._disk.run(sync, self, writer, row, writer.written)
                 keep = not writer.lost
-        except (sqlite3.Error, ValueError) as error:
-            self.report(f"the index could not be read for {plain(key)}", error)
-            keep = False
         finally:
             del self.filling[key]
         if not keep:
@@ -360,9 +362,10 @@ class Store:
         try:
             if not self.layout.intact():
                 self.reopen()
-            self.flush_used()
             self.space.count_partials()
-            self.space.make_room(0)
+            self.space.make_room(0)  # first: on a full disk nothing else can be written
+            forget_unlinked(self)
+            self.flush_used()
             if before is not None and self._trouble is None:
                 self._trouble = before
                 self.layout.probe()
