@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import ensureDeferred
 
 from tests.store.fakes import DATED, Follower, SteppedDisk, StoreCase
-from vault.artifact import Head
+from vault.artifact import Digest, Head
 from vault.store.recovery import rebuild
 from vault.store.store import Store
 
@@ -96,6 +97,37 @@ class LostIndexTests(StoreCase):
 
 
 class RebuildTests(StoreCase):
+    def test_content_encoding(self) -> None:
+        """What is stored in a coding is fetched again when the index was lost: without its header it would be wrong."""
+        encoded = Head(200, (("Content-Type", "text/plain"), ("Content-Encoding", "gzip")))
+        store = self.open()
+        self.fill(store, "b/x.txt", DATA, encoded)
+        self.fill(store, "b/plain.txt", DATA)
+        self.fill(store, "b/told.tar.gz", OTHER, Head(200, (("Content-Encoding", "x-gzip"),)))
+        self.wait(store.adopt_twin("b/y.txt", Digest("sha256", hashlib.sha256(DATA).hexdigest()), encoded))
+        for key in ("b/x.txt", "b/y.txt"):
+            body = self.wait(store.find(key))
+            assert body is not None
+            self.assertEqual((body.head, body.size), (encoded, len(DATA)))
+        self.wait(store.close())
+        (self.root / ".vault" / "index.db").unlink()
+        store = self.open(rebuilt=False)
+        self.assertIsNone(self.wait(store.find("b/x.txt")), "asked for before its turn")
+        self.wait(rebuild(store, self.disk))
+        self.assertEqual(self.content(store, "b/plain.txt"), DATA)
+        self.assertEqual(sorted(self.files()), ["b/plain.txt", "b/told.tar.gz"])
+        self.assertEqual(self.content(store, "b/told.tar.gz"), OTHER)
+        self.assertIsNone(self.content(store, "b/x.txt"))
+
+    def test_coding_comes_and_goes(self) -> None:
+        """A new version in another coding leaves no file of the old one behind."""
+        encoded = Head(200, (("Content-Encoding", "gzip"),))
+        store = self.open()
+        for head in (DATED, encoded, DATED):
+            self.fill(store, "b/x.txt", DATA + repr(head).encode(), head)
+            self.assertEqual(len(self.files()), 1)
+        self.assertEqual(list(self.files()), ["b/x.txt"])
+
     def test_after_a_kill(self) -> None:
         """A vault that was killed looks for files that were placed but not yet known, and knows all others still."""
         store = self.open()

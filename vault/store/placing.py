@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import mimetypes
 import os
 import sqlite3
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
+from vault.artifact import NOTED_URL, Head
 from vault.paths import file_name, safe_name
 from vault.store.body import OpenFile
 from vault.store.index import Row
@@ -36,7 +38,7 @@ def place(store: Store, writer: FillWriter, name: str) -> None:
     if writer.lost:
         raise OSError(errno.EIO, "some of what was written did not reach the disk")
     assert body.file is not None and body.sha256 is not None and body.length is not None
-    path = "/".join(file_name(key))
+    path = path_of(key, body.head)
     before = store.index.path_of(key)
     twin = store.index.twin(body.sha256, key)
     source = None if twin is None else link(layout, twin, name)
@@ -55,6 +57,18 @@ def place(store: Store, writer: FillWriter, name: str) -> None:
     if before not in (None, path):
         with contextlib.suppress(OSError):
             layout.remove(before)
+
+
+def path_of(key: str, head: Head) -> str:
+    """Where an entry is stored.
+
+    With a Content-Encoding that its name does not tell, as ``.gz`` does, it has the safe form, which is not taken up
+    without its row: a readable name would promise what is inside the coding, and the file alone tells of none.
+    """
+    coding = head.get("Content-Encoding")
+    told = coding is None or mimetypes.guess_type(key)[1] == coding.lower().removeprefix("x-")
+    told = told and head.get(NOTED_URL) is None  # nor does a page's file tell what its links are relative to
+    return "/".join(file_name(key) if told else safe_name(key))
 
 
 def _place(store: Store, writer: FillWriter, source: str, path: str) -> None:

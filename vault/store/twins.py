@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import DeferredLock
 
 from vault.artifact import Digest, Head
-from vault.paths import file_name, safe_name
+from vault.paths import safe_name
 from vault.store.body import StoredBody
 from vault.store.disk import Disk
-from vault.store.placing import IN_THE_WAY, enter, link
+from vault.store.placing import IN_THE_WAY, enter, link, path_of
 from vault.urls import plain
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _adopt(store: Store, key: str, sha256: str, head: Head | None) -> bool:
     twin = store.index.twin(sha256, key)
     if twin is None or twin.head.status == 0:
         return False
-    layout, path = store.layout, "/".join(file_name(key))
+    layout, path = store.layout, path_of(key, head or twin.head)
     before = store.index.path_of(key)
     name = hashlib.sha256(f"twin {key}".encode()).hexdigest()[:40]
     source = link(layout, twin, name)
