@@ -146,6 +146,23 @@ class MaxSizeTests(SpaceCase):
         self.assertEqual({row.key for row in self.store.index.partials()}, {"b/running", "b/young"})
         self.assertEqual(len(self.partial_files()), 2)
 
+    def test_abandoned_fills_alone(self) -> None:
+        """An abandoned fill also goes where nothing else is stored."""
+        writer = self.begin(self.store, "b/old", SIZE)
+        writer.write(data(9)[:900])
+        writer.fail(Truncated("it broke off"))
+        self.wait(self.store.ended(writer, keep=True))
+        self.time += 90_000
+        self.patch(
+            self.store.layout,
+            "space",
+            lambda: (3 * SIZE // 2 - sum(file.stat().st_size for file in self.partial_files()), 3 * SIZE // 2),
+        )
+        self.store.tidy()
+        self.assertEqual(len(self.partial_files()), 1)
+        self.fill_all(0)
+        self.assertEqual((self.left(), self.partial_files()), ([0], []))
+
     def test_gone_on_with_after_a_day(self) -> None:
         """Making room for the rest of an old fill does not remove the part that is there."""
         writer = self.begin(self.store, "b/9", SIZE)

@@ -65,7 +65,7 @@ class Space:
             if too_much > 0:
                 with contextlib.suppress(sqlite3.Error):  # on a full disk that can be done again when room was made
                     store.flush_used()
-                self._evict(min(too_much, stored))
+                self._evict(too_much)
                 free, _ = store.layout.space()
             return free > wanted or wanted == 0
 
