@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.store.fakes import Follower, StoreCase
 from vault.errors import Truncated
+from vault.store import writer as writer_module
 
 SIZE = 1000
 
@@ -223,6 +224,7 @@ class MinFreeTests(SpaceCase):
     def space(self) -> tuple[int, int]:
         """A small disk."""
         used = sum(map(len, {(self.root / path).stat().st_ino: data for path, data in self.files().items()}.values()))
+        used += sum(file.stat().st_size for file in self.partial_files())
         return self.disk_size - used - self.others, self.disk_size
 
     def test_kept_free(self) -> None:
@@ -241,6 +243,36 @@ class MinFreeTests(SpaceCase):
         writer = self.begin(self.store, "b/99", SIZE)
         self.assertTrue(writer.storing)
         self.assertEqual(self.left(), list(range(1, 50)))
+
+    def test_not_enough(self) -> None:
+        """Where there is room for an entry, but only of what is to stay free, it is passed through."""
+        self.options.min_free.size = 10 * SIZE
+        self.others = 85 * SIZE
+        self.assertTrue(self.begin(self.store, "b/0", 5 * SIZE).storing)
+        self.assertFalse(self.begin(self.store, "b/1", 6 * SIZE).storing)
+        self.others = 91 * SIZE
+        self.assertFalse(self.begin(self.store, "b/2").storing)
+
+    def test_unknown_length(self) -> None:
+        """Room for an entry of unknown length is made while it comes; where there is no more it is passed through."""
+        self.patch(writer_module, "ROOM", 10 * SIZE)
+        self.options.min_free.size = 10 * SIZE
+        self.fill_all(*range(50))
+        self.others = 30 * SIZE
+        writer = self.begin(self.store, "b/99")
+        follower = Follower(writer.body)
+        for _ in range(35):
+            writer.write(data(9))
+        self.assertTrue(writer.storing)
+        self.assertEqual(self.left(), list(range(19, 50)))
+        for _ in range(35):
+            writer.write(data(9))
+        self.assertFalse(writer.storing)
+        self.assertEqual(self.left(), [])
+        self.end(self.store, writer)
+        self.assertEqual(follower.data, data(9) * 70)
+        self.store.tidy()
+        self.assertEqual(self.files(), {})
 
     def test_others_fill_it(self) -> None:
         """Where others have filled the disk and nothing can be removed, entries are passed through, and it is said."""

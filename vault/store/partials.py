@@ -58,14 +58,14 @@ def begin(store: Store, row: PartialRow, start: int) -> tuple[OpenFile, int]:
 
 
 def _open(store: Store, row: PartialRow, start: int) -> tuple[OpenFile, int]:
-    if row.length is not None:
-        promised = sum(
-            max(0, writer.body.length - writer.written)
-            for writer in list(store.filling.values())
-            if writer.storing and writer.body.length is not None
-        )
-        if not store.space.make_room(row.length - start + promised):
-            raise OSError(errno.ENOSPC, f"no room for {row.length} bytes")
+    promised = sum(
+        max(0, writer.body.length - writer.written)
+        for writer in list(store.filling.values())
+        if writer.storing and writer.body.length is not None
+    )
+    # A body of unknown length asks for more while it comes, see FillWriter.
+    if not store.space.make_room((0 if row.length is None else row.length - start) + promised):
+        raise OSError(errno.ENOSPC, "no room" if row.length is None else f"no room for {row.length} bytes")
     file = OpenFile(store.layout.open_partial(row.name, fresh=start == 0))
     if os.fstat(file.descriptor).st_size < start:
         start, row = 0, replace(row, durable=0)  # it has gone since it was looked at

@@ -50,33 +50,34 @@ class Space:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._partials = 0  # bytes in the files of fills, as last counted
 
     def make_room(self, wanted: int) -> bool:
-        """Remove entries until ``wanted`` more bytes fit; True if they do."""
+        """Remove entries until ``wanted`` more bytes fit; True if they do, and what is to stay free is free then.
+
+        ``max_size`` may be exceeded for as long as everything that is stored is being read.
+        """
         store = self._store
         with self._lock:
             free, total = store.layout.space()
             stored = store.index.totals()[1] - sum(row.length for row in list(store.unlinked.values()))
             options = store.options
             too_much = excess(
-                stored + self._partials + wanted, options.max_size, free - wanted, options.min_free.bytes(total)
+                stored + self._partials() + wanted, options.max_size, free - wanted, options.min_free.bytes(total)
             )
             if too_much > 0:
                 with contextlib.suppress(sqlite3.Error):  # on a full disk that can be done again when room was made
                     store.flush_used()
                 self._evict(too_much)
-                free, _ = store.layout.space()
-            return free > wanted or wanted == 0
+                free, total = store.layout.space()
+            return free - wanted >= options.min_free.bytes(total)
 
     def _in_use(self, row: Row) -> bool:
         store = self._store
         return any(row.key in keys for keys in (store.reading, store.filling, store.beginning, store.unlinked))
 
-    def count_partials(self) -> None:
-        """Take the bytes of unfinished fills into account."""
-        store = self._store
-        self._partials = sum(store.layout.partial_size(name) or 0 for name in store.layout.partial_names())
+    def _partials(self) -> int:
+        layout = self._store.layout
+        return sum(layout.partial_size(name) or 0 for name in layout.partial_names())
 
     def _evict(self, wanted: int) -> None:
         store = self._store

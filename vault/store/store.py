@@ -287,7 +287,6 @@ class Store:
             place(self, writer, name)
             self._trouble = None
             try:
-                self.space.count_partials()
                 self.space.make_room(0)
             except (OSError, sqlite3.Error) as error:
                 self.report("no room could be made", error)
@@ -362,7 +361,6 @@ class Store:
         try:
             if not self.layout.intact():
                 self.reopen()
-            self.space.count_partials()
             self.space.make_room(0)  # first: on a full disk nothing else can be written
             forget_unlinked(self)
             self.flush_used()

@@ -33,6 +33,8 @@ LOW_WATER = 704 * 1024
 SMALL = 4096
 JOINED = 64 * 1024
 _PREFIX_CHUNK = 1024 * 1024
+ROOM = 16 * 1024 * 1024
+"""After so many bytes each, room is made anew for a body whose length is not known."""
 
 
 class Hashes:
@@ -82,7 +84,8 @@ class FillWriter:
     """The writing side of a GrowingBody.
 
     ``commit`` is called on a disk thread when the body is whole and verified; what it raises is given to ``trouble``,
-    and so is a write that fails.  ``make_room(bytes)`` is asked once, on a disk thread, when the disk is full.
+    and so is a write that fails.  ``make_room(bytes)`` is asked on a disk thread: once when the disk is full, and for a
+    body of unknown length, now and then.
     """
 
     log = Logger()
@@ -186,7 +189,10 @@ class FillWriter:
         for piece in pieces:
             self.hashes.update(piece)
         assert self.body.file is not None
-        if self._limit is not None and offset + sum(map(len, pieces)) > self._limit:
+        end = offset + sum(map(len, pieces))
+        if self.body.length is None and end // ROOM > offset // ROOM and not self._make_room(0):
+            raise OSError(errno.ENOSPC, "no room for more of a body of unknown length")
+        if self._limit is not None and end > self._limit:
             raise OSError(errno.EFBIG, "it is larger than the whole cache may be (max_size)")
         try:
             write_all(self.body.file.descriptor, pieces, offset)
