@@ -97,6 +97,7 @@ class VaultService(Service):
         self._care: LoopingCall | None = None
         self._cared: Deferred[LoopingCall] | None = None
         self._site: VaultSite | None = None
+        self._rebuilding = False
 
     def setServiceParent(self, parent: Any) -> None:
         """Also put our log observer in the place of twistd's."""
@@ -125,13 +126,18 @@ class VaultService(Service):
         self._care = LoopingCall(self._look_after)
         self._care.clock = self._reactor
         self._cared = self._care.start(CHECKPOINT, now=False)
-        if self._store.rebuilding:
-            ensureDeferred(rebuild(self._store, self._disk)).addErrback(
-                lambda failure: self.log.failure("rebuilding the index failed", failure)
-            )
+        self._complete_index()
         self._reactor.callLater(0, self._take_signals)
         gc.freeze()  # what the start made stays: the collector need not look at it again
         sys.setswitchinterval(SWITCH)
+
+    def _complete_index(self) -> None:
+        # At the start, or later where the disk was too full then.
+        if self._store.rebuilding and not self._rebuilding:
+            self._rebuilding = True
+            ensureDeferred(rebuild(self._store, self._disk)).addErrback(
+                lambda failure: self.log.failure("rebuilding the index failed", failure)
+            )
 
     def _make_site(self) -> VaultSite:
         config = self._config
@@ -204,6 +210,7 @@ class VaultService(Service):
         try:
             await self._store.checkpoint()
             await self._disk.run(self._store.tidy)
+            self._complete_index()
         except Exception:  # housekeeping goes on, whatever happened to it once
             self.log.failure("housekeeping failed")
 

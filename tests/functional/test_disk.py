@@ -37,6 +37,50 @@ class SmallDiskTests(FunctionalCase):
         """Lazily, so that a file that is still open is no obstacle."""
         subprocess.run(["umount", "-l", str(self.disk)], capture_output=True, timeout=10, check=True)
 
+    def fill_the_disk(self) -> None:
+        """To the last byte."""
+        with (self.disk / "ballast").open("wb", buffering=0) as ballast:
+            for size in (65536, 4096, 1):
+                try:
+                    while ballast.write(bytes(size)):
+                        pass
+                except OSError:
+                    pass
+
+    def wait_until_ready(self) -> None:
+        """The vault says that it is well."""
+        eventually(lambda: ask(self.vault.port, "/readyz").status == 200, 20, "a vault that is ready")
+
+    def test_start_on_a_full_disk(self) -> None:
+        """A vault whose disk was filled while it was stopped starts; what was not used for longest makes room."""
+        contents = [self.origin.put(f"/{number}", MIB) for number in range(10)]
+        self.start_vault(top={"cache_dir": str(self.disk / "cache"), "cache": {"min_free": "1MiB"}})
+        for number in range(10):
+            self.get(f"/{number}")
+            self.wait_until_kept(f"/{number}", contents[number])
+        self.assertEqual(self.vault.terminate(), 0)
+        self.fill_the_disk()
+        self.vault.start()
+        self.assert_whole(self.get("/0"), contents[0])
+        self.assertEqual(self.get("/9").cache, "HIT")
+        self.wait_until_ready()
+
+    def test_first_start_on_a_full_disk(self) -> None:
+        """Where there is nothing to make room by either, clients are served, and things are kept when there is room."""
+        content = self.origin.put("/a", MIB)
+        self.fill_the_disk()
+        self.start_vault(top={"cache_dir": str(self.disk / "cache")})
+        self.assert_whole(self.get("/a"), content)
+        ready = ask(self.vault.port, "/readyz")
+        self.assertEqual(ready.status, 503)
+        self.assertRegex(ready.body, rb"(?i)space|full|room")
+        (self.disk / "ballast").unlink()
+        self.wait_until_ready()
+        other = self.origin.put("/b", MIB)
+        self.assert_whole(self.get("/b"), other)
+        self.wait_until_kept("/b", other)
+        self.assertEqual(self.vault.terminate(), 0)
+
     def test_object_larger_than_the_disk(self) -> None:
         """An object that does not fit is delivered whole to everyone; later ones that fit are cached again."""
         big = self.origin.put("/big.iso", 48 * MIB)
@@ -56,12 +100,7 @@ class SmallDiskTests(FunctionalCase):
         first = self.origin.put("/first", 2 * MIB)
         second = self.origin.put("/second", 2 * MIB)
         self.start_vault(top={"cache_dir": str(self.disk / "cache")})
-        with (self.disk / "ballast").open("wb") as ballast:
-            try:
-                while ballast.write(bytes(65536)):
-                    ballast.flush()
-            except OSError:
-                pass
+        self.fill_the_disk()
         self.assert_whole(self.get("/first"), first)
         ready = ask(self.vault.port, "/readyz")
         self.assertEqual(ready.status, 503)

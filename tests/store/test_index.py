@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.store.fakes import StoreCase
 from vault.artifact import Head
-from vault.store import store as store_module
+from vault.store import opening
 from vault.store.index import Index, PartialRow, Row
 
 HEAD = Head(200, (("ETag", '"x"'),), 1.0, 2.0)
@@ -172,7 +172,7 @@ class ScaleTests(StoreCase):
                 connection.set_trace_callback(statements.append)
                 return connection
 
-        self.patch(store_module, "Index", Traced)
+        self.patch(opening, "Index", Traced)
         store = self.open()
         self.content(store, "b/77")  # its file is missing, so it is forgotten
         self.fill(store, "b/new", b"content")

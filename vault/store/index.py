@@ -94,6 +94,9 @@ class Index:
     ``fresh`` is True where there was no index, so that what is stored is not known.
     """
 
+    incomplete = False
+    """True where there may be files that it does not know."""
+
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._writer = self._connect(path)
@@ -103,7 +106,8 @@ class Index:
             if version not in (0, SCHEMA_VERSION):
                 raise sqlite3.DatabaseError(f"the index has version {version}, this vault writes {SCHEMA_VERSION}")
             self._writer.executescript(SCHEMA)
-            self._writer.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            if self.fresh:
+                self._writer.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._reader = self._connect(path)
         except BaseException:
             self._writer.close()

@@ -90,8 +90,9 @@ class Layout:
                 f"the cache directory {self.root} is in use by another vault (process {owner or 'unknown'}); "
                 "stop that one or set cache_dir to another place"
             ) from error
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk; the number is for people
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         self.release()
         self._lock = lock
 

@@ -26,6 +26,7 @@ from vault.store.body import GrowingBody, OpenFile, StoredBody
 from vault.store.disk import Disk
 from vault.store.index import Index, PartialRow, Row
 from vault.store.layout import Layout
+from vault.store.opening import full, open_store
 from vault.store.partials import ASKED, Partial, begin, boot_id, mark_of, remove, sync
 from vault.store.placing import place
 from vault.store.recovery import adopt
@@ -80,43 +81,30 @@ class Store:
     # -- life -------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Prepare the directory and open the index; raises StoreError."""
-        self.layout.prepare()
+        """Prepare the directory and open the index; raises StoreError.
+
+        Where the disk is too full for that, everything is passed through until ``tidy`` can do it.
+        """
         try:
-            self.layout.remove_condemned_index()
-            try:
-                self._index = Index(self.layout.index)
-            except sqlite3.OperationalError:
-                raise  # a full or read-only disk: the index itself may be sound
-            except sqlite3.DatabaseError as error:
-                self.log.warn("the cache's index is damaged ({error}); it is rebuilt from the files", error=error)
-                self.layout.condemn_index()
-                self.layout.remove_condemned_index()
-                self._index = Index(self.layout.index)
-            self.rebuilding = self.index.fresh or self.layout.left_open()
-            self.layout.mark_open()
-            self._drop_orphans()
-        except (sqlite3.Error, OSError) as error:
-            self.layout.release()
-            raise StoreError(f"cannot use the cache directory {self.layout.root}: {error}") from error
+            self._index = open_store(self)
+            self.rebuilding = self._index.incomplete
+        except StoreError as error:
+            if not full(self.layout, error):
+                raise
+            self.report("nothing is kept until the disk has room", error)
 
     @property
     def index(self) -> Index:
-        """The index of the opened store."""
-        assert self._index is not None, "the store is not open"
+        """The index of the opened store; raises sqlite3.OperationalError while the disk is too full to open it."""
+        if self._index is None:
+            raise sqlite3.OperationalError("no room on the disk for the index")
         return self._index
-
-    def _drop_orphans(self) -> None:
-        known = {row.name: row for row in self.index.partials()}
-        present = set(self.layout.partial_names())
-        for name in present - known.keys():
-            self.layout.remove_partial(name)
-        for name in known.keys() - present:
-            self.index.remove_partial(known[name].key)
 
     async def close(self) -> None:
         """Leave everything so that the next start finds it; fills have ended before."""
         interrupted, self.rebuilding = self.rebuilding, False
+        if self._index is None:
+            return
         try:
             self.flush_used()
             if self.layout.intact() and not interrupted:
@@ -305,8 +293,11 @@ class Store:
         return FillWriter(key, GrowingBody(head, length, None, self._disk, self._clock, floor), self._disk, digest)
 
     def reopen(self) -> None:
-        """The cache directory was removed under a running vault: begin an empty one."""
+        """The cache directory was removed under a running vault: begin an empty one.  Or it could not be opened yet."""
         with self._opening:
+            if self._index is None:
+                self._index = self._open_late()
+                return
             if self.layout.intact():
                 return  # another thread was faster
             self.log.error("the cache directory {root} has vanished; an empty one is begun", root=str(self.layout.root))
@@ -316,6 +307,14 @@ class Store:
                 self.layout.mark_open()
             except StoreError as error:
                 raise OSError(errno.ENOENT, str(error)) from error
+
+    def _open_late(self) -> Index:
+        try:
+            index = open_store(self)
+        except StoreError as error:
+            raise OSError(errno.ENOSPC, str(error)) from error
+        self.rebuilding = index.incomplete
+        return index
 
     async def ended(self, writer: FillWriter, keep: bool) -> None:
         """A fill is over; ``keep`` leaves its partial file for the next one to go on with."""
@@ -359,7 +358,7 @@ class Store:
         """On a disk thread, now and then: write times of use, make room, see whether what was wrong has passed."""
         before, self._trouble = self._trouble, None
         try:
-            if not self.layout.intact():
+            if self._index is None or not self.layout.intact():
                 self.reopen()
             self.space.make_room(0)  # first: on a full disk nothing else can be written
             forget_unlinked(self)
@@ -377,6 +376,6 @@ class Store:
     def problems(self) -> list[str]:
         """What keeps the store from storing, a sentence each."""
         problems = [] if self._trouble is None else [self._trouble]
-        if not self.layout.intact():
+        if self._index is not None and not self.layout.intact():
             problems.append(f"the cache directory {self.layout.root} has vanished")
         return problems

@@ -1,0 +1,113 @@
+"""How a store is opened: the directory, the index, and what a full disk or a damaged index make of that."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from vault.errors import StoreError
+from vault.store.index import Index
+from vault.store.layout import Layout
+
+if TYPE_CHECKING:
+    from vault.store.store import Store
+
+NEEDED = 4 * 1024 * 1024
+"""Free bytes with which SQLite can work."""
+
+MOST = 256 * 1024 * 1024
+"""No more than so many bytes go before the index is open, which is when entries are removed in order."""
+
+log = Logger()
+
+
+def open_store(store: Store) -> Index:
+    """Prepare the directory, open the index, see what the last vault left; raises StoreError.
+
+    It is the StoreError of a full disk where ``full`` says so.
+    """
+    layout = store.layout
+    layout.prepare()
+    try:
+        try:
+            index = _open_index(layout)
+        except (sqlite3.Error, OSError):
+            if not _give_room(layout):
+                raise
+            index = _open_index(layout)
+    except (sqlite3.Error, OSError) as error:
+        layout.release()
+        raise StoreError(f"cannot use the cache directory {layout.root}: {error}") from error
+    return index
+
+
+def full(layout: Layout, error: StoreError) -> bool:
+    """True where a store could not be opened because its disk is full."""
+    if getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # SQLite has many words for it, such as "disk I/O error" and "unable to open database file".
+    return isinstance(error.__cause__, sqlite3.OperationalError) and _scarce(layout)
+
+
+def _scarce(layout: Layout) -> bool:
+    try:
+        return layout.space()[0] < NEEDED
+    except OSError:
+        return False
+
+
+def _open_index(layout: Layout) -> Index:
+    layout.remove_condemned_index()
+    try:
+        index = Index(layout.index)
+    except sqlite3.OperationalError:
+        raise  # a full or read-only disk: the index itself may be sound
+    except sqlite3.DatabaseError as error:
+        log.warn("the cache's index is damaged ({error}); it is rebuilt from the files", error=error)
+        layout.condemn_index()
+        layout.remove_condemned_index()
+        index = Index(layout.index)
+    try:
+        index.incomplete = index.fresh or layout.left_open()
+        layout.mark_open()
+        _drop_orphans(layout, index)
+    except BaseException:
+        index.close()
+        raise
+    return index
+
+
+def _drop_orphans(layout: Layout, index: Index) -> None:
+    known = {row.name: row for row in index.partials()}
+    present = set(layout.partial_names())
+    for name in present - known.keys():
+        layout.remove_partial(name)
+    for name in known.keys() - present:
+        index.remove_partial(known[name].key)
+
+
+def _give_room(layout: Layout) -> bool:
+    """On a full disk: remove what was not used for longest, so that the index can be opened; False where none went.
+
+    The index can be read then, if nothing is to be written beside it; it will find that the files are gone.
+    """
+    if not _scarce(layout) or not layout.index.exists():
+        return False
+    removed = gone = 0
+    try:
+        index = sqlite3.connect(f"{layout.index.absolute().as_uri()}?immutable=1", uri=True)
+        try:
+            for path, length in index.execute("SELECT path, length FROM entries ORDER BY used"):
+                if gone > MOST or not _scarce(layout):
+                    break
+                layout.remove(path)
+                removed, gone = removed + 1, gone + length
+        finally:
+            index.close()
+    except (sqlite3.Error, OSError):
+        return False
+    log.warn("the disk is full: removed {count} entries least recently used to open the index", count=removed)
+    return removed > 0
