@@ -145,6 +145,19 @@ class CommitTests(StoreCase):
         assert again is not None
         self.assertEqual((body.head, again.head), (head, head))
 
+    def test_late_renewal(self) -> None:
+        """A confirmation that comes after the next version was stored does not give that the old one's head."""
+        store = self.open()
+        self.fill(store, "b/file", DATA)
+        body = self.wait(store.find("b/file"))
+        assert body is not None
+        new = Head(200, (("ETag", '"2"'),))
+        self.fill(store, "b/file", b"new", new)
+        self.wait(store.renew("b/file", body, Head(200, (("ETag", '"1"'),))))
+        again = self.wait(store.find("b/file"))
+        assert again is not None
+        self.assertEqual((again.head, again.size), (new, 3))
+
 
 class TwinTests(StoreCase):
     def inode(self, path: str) -> int:

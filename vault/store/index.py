@@ -151,10 +151,11 @@ class Index:
             transaction.execute(statement, values)
             transaction.execute("DELETE FROM partials WHERE key = ?", (row.key,))
 
-    def renew(self, key: str, head: Head) -> None:
-        """Replace an entry's head, as after a 304."""
+    def renew(self, key: str, sha256: str, head: Head) -> None:
+        """Replace an entry's head, as after a 304, unless it has other content meanwhile."""
+        values = (head.to_json(), key, sha256)
         with self._lock:
-            self._writer.execute("UPDATE entries SET head = ? WHERE key = ?", (head.to_json(), key))
+            self._writer.execute("UPDATE entries SET head = ? WHERE key = ? AND sha256 = ?", values)
 
     def touch(self, row: Row) -> None:
         """Take over the file's status, after its content was found to be what the row says."""

@@ -201,7 +201,7 @@ class Store:
         """The upstream confirmed an entry: keep the head it sent with that."""
         body.head = head
         try:
-            await self._disk.run(self.index.renew, key, head)
+            await self._disk.run(self.index.renew, key, body.sha256, head)
         except sqlite3.Error as error:
             self.report(f"the new head of {key} could not be written", error)
 
