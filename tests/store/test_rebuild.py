@@ -12,6 +12,7 @@ from twisted.internet.defer import ensureDeferred
 
 from tests.store.fakes import DATED, Follower, SteppedDisk, StoreCase
 from vault.artifact import Digest, Head
+from vault.errors import Truncated
 from vault.store.recovery import rebuild
 from vault.store.store import Store
 
@@ -221,6 +222,21 @@ class RebuildTests(StoreCase):
         self.assertIsNone(self.wait(store.partial("b/fill")))
         self.options.max_size = 1
         store.tidy()
+
+    def test_file_beside_an_unfinished_fill(self) -> None:
+        """A file that is taken up leaves no part of an unfinished fill behind that nobody knows."""
+        store = self.open()
+        writer = self.begin(store, "b/file", len(DATA))
+        writer.write(DATA[:10])
+        writer.fail(Truncated("it broke off"))
+        self.wait(store.ended(writer, keep=True))
+        self.die(store)
+        (self.root / "b").mkdir()
+        (self.root / "b" / "file").write_bytes(OTHER)
+        store = self.open()
+        self.assertEqual(self.content(store, "b/file"), OTHER)
+        self.assertEqual([partial.key for partial in store.index.partials()], ["b/file"])
+        self.assertEqual(len(self.partial_files()), 1)
 
     def test_orphans(self) -> None:
         """Files of fills that nobody knows, and fills whose file is gone, are forgotten at the start."""

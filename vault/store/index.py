@@ -141,7 +141,7 @@ class Index:
             return _row(self._writer.execute(query, (sha256, key)).fetchone())
 
     def put(self, row: Row, replace: bool = True) -> None:
-        """Write an entry's row and drop its partial's; an older row of that key or that file goes, or stays."""
+        """Write an entry's row; an older row of that key or that file goes, and its partial's, or they stay."""
         values = (
             row.key, row.path, row.head.to_json(), row.length, row.sha256, row.inode, row.mtime_ns, row.used,
         )  # fmt: skip
@@ -149,7 +149,8 @@ class Index:
         with self._lock, self._writer as transaction:
             transaction.execute("BEGIN IMMEDIATE")
             transaction.execute(statement, values)
-            transaction.execute("DELETE FROM partials WHERE key = ?", (row.key,))
+            if replace:
+                transaction.execute("DELETE FROM partials WHERE key = ?", (row.key,))
 
     def renew(self, key: str, sha256: str, head: Head) -> None:
         """Replace an entry's head, as after a 304, unless it has other content meanwhile."""
