@@ -160,6 +160,24 @@ class CommitTests(StoreCase):
 
 
 class TwinTests(StoreCase):
+    def test_replaced_while_it_is_linked(self) -> None:
+        """A second name is not given to the version that takes the place of the content at the same moment."""
+        store = self.open()
+        self.fill(store, "b/one", DATA)
+        link = store.layout.link
+
+        def late(twin: str, name: str) -> str:
+            (self.root / "new").write_bytes(bytes(len(DATA)))
+            (self.root / "new").rename(self.root / twin)
+            return link(twin, name)
+
+        self.patch(store.layout, "link", late)
+        self.fill(store, "b/two", DATA)
+        self.assertIsNone(self.wait(store.adopt_twin("b/three", Digest("sha256", sha256(DATA)))))
+        self.assertEqual((self.root / "b/two").read_bytes(), DATA)
+        self.assertEqual(self.content(store, "b/two"), DATA)
+        self.assertEqual(list((self.root / ".vault" / "partial").iterdir()), [])
+
     def inode(self, path: str) -> int:
         """Which file it is."""
         return (self.root / path).stat().st_ino

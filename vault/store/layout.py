@@ -192,6 +192,10 @@ class Layout:
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
+    def partial_status(self, name: str) -> os.stat_result:
+        """The status of a fill's file; raises OSError where there is none."""
+        return (self._partials / name).lstat()
+
     def partial_names(self) -> list[str]:
         """The names of all fills' files."""
         with os.scandir(self._partials) as entries:

@@ -104,9 +104,13 @@ def link(layout: Layout, twin: Row, name: str) -> str | None:
         file = OpenFile(layout.open(twin.path))
         if not twin.describes(os.fstat(file.descriptor)):
             return None
-        return layout.link(twin.path, name)
+        linked = layout.link(twin.path, name)
+        if twin.describes(layout.partial_status(linked)):
+            return linked
+        layout.remove_partial(linked)  # a new version has just taken its place
     except OSError:
-        return None
+        pass
+    return None
 
 
 def set_time(descriptor: int, last_modified: str | None) -> None:
