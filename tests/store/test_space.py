@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.store.fakes import Follower, StoreCase
 from vault.errors import Truncated
 from vault.store import writer as writer_module
+from vault.store.index import Row
 
 SIZE = 1000
 
@@ -243,6 +244,20 @@ class MinFreeTests(SpaceCase):
         writer = self.begin(self.store, "b/99", SIZE)
         self.assertTrue(writer.storing)
         self.assertEqual(self.left(), list(range(1, 50)))
+
+    def test_removing_takes_room(self) -> None:
+        """Where the index takes some of the room that is made, more is made, and the entry is stored."""
+        self.fill_all(*range(50))
+        self.others = 50 * SIZE
+        remove = self.store.index.remove
+
+        def removed(row: Row) -> bool:
+            self.others += 10
+            return remove(row)
+
+        self.patch(self.store.index, "remove", removed)
+        self.assertTrue(self.begin(self.store, "b/99", SIZE).storing)
+        self.assertEqual(self.left(), list(range(2, 50)))
 
     def test_not_enough(self) -> None:
         """Where there is room for an entry, but only of what is to stay free, it is passed through."""

@@ -58,18 +58,23 @@ class Space:
         """
         store = self._store
         with self._lock:
-            free, total = store.layout.space()
-            stored = store.index.totals()[1] - sum(row.length for row in list(store.unlinked.values()))
-            options = store.options
-            too_much = excess(
-                stored + self._partials() + wanted, options.max_size, free - wanted, options.min_free.bytes(total)
-            )
-            if too_much > 0:
+            for _ in range(2):  # the index grows by what is written of a removal, so that the first may not be enough
+                too_much = self._excess(wanted)
+                if too_much <= 0:
+                    break
                 with contextlib.suppress(sqlite3.Error):  # on a full disk that can be done again when room was made
                     store.flush_used()
                 self._evict(too_much)
-                free, total = store.layout.space()
-            return free - wanted >= options.min_free.bytes(total)
+            free, total = store.layout.space()
+            return free - wanted >= store.options.min_free.bytes(total)
+
+    def _excess(self, wanted: int) -> int:
+        store, options = self._store, self._store.options
+        free, total = store.layout.space()
+        stored = store.index.totals()[1] - sum(row.length for row in list(store.unlinked.values()))
+        return excess(
+            stored + self._partials() + wanted, options.max_size, free - wanted, options.min_free.bytes(total)
+        )  # fmt: skip
 
     def _in_use(self, row: Row) -> bool:
         store = self._store
