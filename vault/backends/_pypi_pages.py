@@ -10,9 +10,12 @@ from vault.artifact import MADE_FROM, Head, Headers
 from vault.backends._pypi_index import SERIAL, SHORT, Index, Page, Source
 from vault.formats.codings import CODINGS
 from vault.formats.negotiation import Choice, coding
-from vault.freshness import cache_control
+from vault.freshness import cache_control, elapsed
 from vault.interfaces import IBody, IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
+
+BEHIND = 60.0
+"""Seconds between two looks at the index behind a page that is served meanwhile."""
 
 SMALL = 1400
 """Bytes up to which a page is not compressed: it is one packet anyway."""
@@ -41,7 +44,8 @@ class PageRecipe:
     async def find(self, kitchen: IKitchen, asked: Asked) -> Found:
         """The page, made anew where the index has another; raises a VaultError."""
         source = await self.page.source(kitchen, asked.no_cache and self.urgent)
-        if asked.no_cache and source.found.how is How.HIT:
+        old = elapsed(source.head, kitchen.now()) > BEHIND
+        if asked.no_cache and old and source.found.how is How.HIT:
             kitchen.behind(f"refreshing {self.page.place}", lambda: self.page.source(kitchen, no_cache=True))
         html = self.choice is not Choice.JSON
         body = await self.page.document(kitchen, source, html, self.files)
