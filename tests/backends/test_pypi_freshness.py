@@ -65,6 +65,19 @@ class FreshnessTests(PyPICase):
         rig.net.pass_time(700)
         self.assertEqual(self.get("simple/a/", ASK_JSON).headers["x-cache"], "STALE")
 
+    def test_private(self) -> None:
+        """Pages and files that a private index marks as private are kept all the same, for those who may ask here."""
+        rig = self.vault()
+        body = page({**entry("a-1.zip", b"x"), "url": "http://origin.test/a-1.zip"})
+        fields = ("Cache-Control: max-age=0, private, must-revalidate", f"Content-Type: {JSON}", 'ETag: "1"')
+        rig.origin.answer = lambda asked: asked.answer(200, *fields, body=b"x" if asked.target == "/a-1.zip" else body)
+        target = self.links()["a-1.zip"]
+        self.assertEqual(rig.request(target).body, b"x")
+        rig.origin.answer = lambda asked: asked.answer(503)
+        rig.net.pass_time(700)
+        self.assertEqual(self.get("simple/a/", ASK_JSON).headers["x-cache"], "STALE")
+        self.assertEqual(rig.request(target).headers["x-cache"], "HIT")
+
     def test_broken_off(self) -> None:
         """So it is where the answer breaks off in the middle."""
         rig = self.vault(upstream={"stale_while_revalidate": 0.0, "retries": 0})

@@ -120,7 +120,8 @@ class FileRecipe:
         if companion == ".provenance":
             url, max_age = link.provenance or "", self.index.ttl
         key = self._key(project, link.mark, link.filename + companion)
-        return Artifact(key, (url,), max_age=max_age, digest=digest, backend=self.index.backend)
+        backend = self.index.backend
+        return Artifact(key, (url,), max_age=max_age, digest=digest, backend=backend, kept_anyway=True)
 
     def _key(self, project: str, mark: str, name: str) -> str:
         return f"{self.index.backend}/files/{project}/{mark}/{quote(name, safe=SEGMENT)}"

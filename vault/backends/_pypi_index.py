@@ -115,6 +115,7 @@ class Page:
             gone_ttl=self.index.gone_ttl,
             note_url=True,
             limit=LARGEST,
+            kept_anyway=True,  # what servers of private indexes mark so is meant for all who may ask this vault
         )
 
     async def source(self, kitchen: IKitchen, no_cache: bool = False) -> Source:
