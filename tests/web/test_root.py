@@ -98,6 +98,15 @@ class RootTests(RigCase):
         self.assertEqual((client.status, client.body), (503, b"the disk is full\n"))
         self.assertEqual(self.get("/").status, 200)
 
+    def test_pages_are_only_read(self) -> None:
+        """The pages take GET and HEAD; whatever else is sent to them is refused."""
+        for target in ("/", "/healthz", "/readyz"):
+            head = self.get(target, method="HEAD")
+            self.assertEqual((head.status, head.body), (200, b""), target)
+            for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+                client = self.get(target, "Content-Length: 0", method=method)
+                self.assertEqual((client.status, client.headers.get("allow")), (405, "GET, HEAD"), target)
+
     def test_dangerous(self) -> None:
         """Targets that could mean something else to a disk or an upstream are refused, in each form."""
         for path in (

@@ -44,6 +44,21 @@ class Refusal(Resource):
         return NOT_DONE_YET
 
 
+class Welcome(Resource):
+    """``/``: one line that tells what there is."""
+
+    isLeaf = True
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def render_GET(self, request: VaultRequest) -> int:
+        """Answer; other methods than GET and HEAD are refused by ``Resource``."""
+        respond(request, 200, self._text)
+        return NOT_DONE_YET
+
+
 class RootResource(Resource):
     """The tree: prefixes to backends, longest first; the pages for machines; targets in absolute form."""
 
@@ -91,7 +106,7 @@ class RootResource(Resource):
                 return Refusal(301, f"The address is {prefix}", prefix + query)
         known = ", ".join(sorted(artifact.backend.prefix for artifact in self._artifacts))
         if path == "/":
-            return Refusal(200, f"Artifact Vault. It serves {known}; /healthz and /readyz tell how it is.")
+            return Welcome(f"Artifact Vault. It serves {known}; /healthz and /readyz tell how it is.")
         return Refusal(404, f"Nothing is served here; the prefixes are {known}.")
 
     def _proxied(self, scheme: str, authority: str, raw: str) -> IResource:
