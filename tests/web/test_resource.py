@@ -201,6 +201,19 @@ class RangeTests(RigCase):
             self.assertEqual(client.status, status, value)
             self.assertEqual(client.body, BODY[5:] if status == 206 else BODY)
 
+    def test_digest_of_the_whole(self) -> None:
+        """What the upstream said of the bytes of the whole is not said of a part, and of an error even less."""
+        names = ("content-digest", "content-md5")
+        fields = ("Content-Digest: sha-256=:AAAA:", "Content-MD5: AAAA", "Repr-Digest: x=:AAAA:")
+        self.here.fill("d", BODY, *STRONG, *fields)
+        whole = self.here.request("d")
+        self.assertEqual([whole.headers.get(name) for name in names], ["sha-256=:AAAA:", "AAAA"])
+        for asked, status in (("5-", 206), ("0-1,8-", 206), ("10-", 416)):
+            client = self.here.request("d", f"Range: bytes={asked}")
+            self.assertEqual(client.status, status)
+            self.assertEqual([client.headers.get(name) for name in names], [None, None], asked)
+            self.assertEqual("repr-digest" in client.headers, status == 206)
+
     def test_condition_first(self) -> None:
         """A condition is looked at before the range."""
         self.assertEqual(self.here.request("a", "Range: bytes=5-", 'If-None-Match: "1"').status, 304)

@@ -14,10 +14,13 @@ from vault.web.headers import CACHE_NAME, retry_after_value
 _REPRESENTATION = (
     b"Accept-Ranges",
     b"Age",
+    b"Content-Digest",
     b"Content-Encoding",
     b"Content-Language",
     b"Content-Location",
+    b"Content-MD5",
     b"Content-Range",
+    b"Digest",
     b"Docker-Content-Digest",
     b"ETag",
     b"Expires",

@@ -24,6 +24,9 @@ from vault.web.errors import respond, respond_error, status_of
 from vault.web.headers import cache_status, not_modified_fields, repr_digest, response_fields
 from vault.web.request import VaultRequest
 
+OF_WHOLE_CONTENT = (b"Content-Digest", b"Content-MD5")
+"""Fields that describe the bytes of one message (RFC 9530 section 2): what was said of all is not true of a part."""
+
 OF_STORED_COPIES = (How.HIT, How.JOINED, How.STALE, How.REVALIDATED)
 
 
@@ -136,6 +139,9 @@ class ArtifactResource(Resource):
         if reply is None:
             reply = Reply(head.status, [(0, found.body.length)], found.body.length)
         self._set_fields(request, found, head)
+        if reply.status == 206:
+            for name in OF_WHOLE_CONTENT:
+                request.responseHeaders.removeHeader(name)
         if reply.content_range is not None:
             request.setHeader(b"Content-Range", reply.content_range.encode("ascii"))
         if reply.content_type is not None:
