@@ -50,9 +50,9 @@ class UpstreamCase(RigCase):
         self.assertEqual((body.ended, body.error), (True, None))
         return body.data
 
-    def error(self, rig: Rig, url: str = URL, seconds: float = 1) -> errors.UpstreamError:
+    def error(self, rig: Rig, url: str = URL, seconds: float = 1, method: str = "GET") -> errors.UpstreamError:
         """The error that a request ends in."""
-        asking = rig.run(rig.upstream.ask("GET", url))
+        asking = rig.run(rig.upstream.ask(method, url))
         rig.net.pass_time(seconds)
         error = self.failureResultOf(asking).value
         self.assertIsInstance(error, errors.UpstreamError)
@@ -142,6 +142,23 @@ class RequestTests(UpstreamCase):
         rig.origin.answer = lambda asked: asked.head(200, length=2**40)
         answer = self.ask(rig, method="HEAD")
         self.assertEqual(answer.length, 2**40)
+        answer.discard()
+
+    def test_absurd_length(self) -> None:
+        """An answer that announces more bytes than any file can have is broken, however many digits it takes."""
+        for digits in (19, 20, 400, 5000):
+            for method in ("GET", "HEAD"):
+                rig = self.rig(max_connections=1)
+                rig.origin.answer = lambda asked, digits=digits: asked.head(200, f"Content-Length: {'9' * digits}")
+                error = self.error(rig, method=method)
+                self.assertIsInstance(error, errors.BrokenAnswer, f"{method}, {digits} digits")
+                self.assertEqual(rig.free_slots(), 1)
+                rig.net.pass_time(10)
+                self.assertEqual(rig.origin.open_wires, 0)
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.head(200, f"Content-Length: {'0' * 5000}7")
+        answer = self.ask(rig, method="HEAD")
+        self.assertEqual(answer.length, 7)
         answer.discard()
 
 

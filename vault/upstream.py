@@ -31,7 +31,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from vault import __version__
-from vault.answer import Answer
+from vault.answer import Answer, transport_of
 from vault.artifact import Head, Headers
 from vault.connect import Endpoints, TunnelRefused
 from vault.errors import (
@@ -57,6 +57,9 @@ KEEP_ALIVE = 4  # seconds; below the 5 s after which common servers close an idl
 LONGEST_GATE = 3600.0
 LONGEST_QUEUE = 300.0
 """Seconds to wait for a free connection: whole downloads may have to end before."""
+
+MAX_LENGTH = 2**63 - 1
+"""The bytes that a file can have."""
 
 STAND_IN = "http://upstream.invalid/"
 
@@ -249,6 +252,11 @@ class Upstream:
         length = None if raw.length is UNKNOWN_LENGTH else int(raw.length)
         if method == "HEAD":
             length = _content_length(verbatim.fields)
+        if length is not None and length > MAX_LENGTH:
+            transport = transport_of(raw)
+            if transport is not None:
+                transport.abortConnection()
+            raise BrokenAnswer(f"{host} announces more bytes than any file can have")
         fields = [*verbatim.fields, (b"Connection", self._connection_options(raw))]
         head = Head(raw.code, end_to_end(fields), requested_at, self._now())
         delimited = length is not None or not self._ends_by_closing(raw)
@@ -293,7 +301,8 @@ class Upstream:
 def _content_length(fields: Sequence[tuple[bytes, Sequence[bytes]]]) -> int | None:
     for name, values in fields:
         if name.lower() == b"content-length" and values[0].isdigit():
-            return int(values[0])
+            digits = values[0].lstrip(b"0") or b"0"
+            return int(digits) if len(digits) < 20 else MAX_LENGTH + 1  # int() refuses thousands of digits
     return None
 
 
