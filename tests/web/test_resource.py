@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from tests.memory import DATE, MODIFIED, Client, Rig, RigCase
+from tests.memory import DATE, MODIFIED, Asked, Client, Rig, RigCase
 from vault.cache import NEAR_BYTES
 
 BODY = b"0123456789"
@@ -104,6 +104,24 @@ class FieldTests(RigCase):
             client = rig.request("a", "Content-Length: 0", method=method)
             self.assertEqual(client.status, 405)
             self.assertEqual(client.headers["allow"], "GET, HEAD")
+
+    def test_head_of_what_is_not_kept(self) -> None:
+        """A HEAD that only GET could answer holds no connection and no place in the queue once it is answered."""
+        rig = self.rig(max_connections=2)
+
+        def answer(asked: Asked) -> None:
+            if asked.method == "HEAD":
+                asked.answer(405)
+            else:
+                asked.head(200, "Cache-Control: no-store", length=1000)
+
+        rig.origin.answer = answer
+        for _ in range(3):
+            client = rig.request(method="HEAD")
+            self.assertEqual((client.status, client.whole), (200, True))
+            self.assertEqual(client.headers["content-length"], "1000")
+            self.assertEqual((rig.free_slots(), rig.upstream.paced.tokens), (2, 1))
+        self.assertEqual(rig.origin.open_wires, 0)
 
 
 class ConditionTests(RigCase):

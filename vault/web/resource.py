@@ -95,8 +95,7 @@ class ArtifactResource(Resource):
             self._refuse(request, error)
             return
         if request.channel is None or request.aborted:
-            found.body.attach(_GLANCE)
-            found.body.detach(_GLANCE)
+            _unread(found)
             return
         try:
             await self._serve(request, headers, found)
@@ -127,8 +126,7 @@ class ArtifactResource(Resource):
         if conditional.evaluate(method, headers, head):
             self._set_fields(request, found, head, only_for_304=True)
             request.setResponseCode(304)
-            found.body.attach(_GLANCE)
-            found.body.detach(_GLANCE)
+            _unread(found)
             request.finish()
             return
         reply = None
@@ -155,6 +153,7 @@ class ArtifactResource(Resource):
             request.channel.persistent = False
         request.setResponseCode(reply.status)
         if method == "HEAD":
+            _unread(found)
             request.write(b"")
             request.finish()
             return
@@ -191,8 +190,7 @@ class ArtifactResource(Resource):
             spans = ranges.parse(asked, length)
         except ranges.Unsatisfiable:
             self._set_fields(request, found, head)
-            body.attach(_GLANCE)
-            body.detach(_GLANCE)
+            _unread(found)
             request.setHeader(b"Content-Range", ranges.unsatisfied_range(length).encode("ascii"))
             self._say(request, 416, f"The artifact has {length} bytes; none of those asked for.")
             return None
@@ -247,3 +245,9 @@ class ArtifactResource(Resource):
 
 
 _GLANCE = _Glance()
+
+
+def _unread(found: Found) -> None:
+    """Nobody will read this body: where it only passes through, its connection is given back."""
+    found.body.attach(_GLANCE)
+    found.body.detach(_GLANCE)
