@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, ensureDeferred, fail, maybeDeferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, ConnectionRefusedError
 from twisted.internet.interfaces import IReactorPluggableNameResolver, ITCPTransport
@@ -380,6 +380,9 @@ class ClientTransport(StringTransport):
 class Client:
     """A client with one request on a connection of its own; the answer is in ``status``, ``headers`` and ``body``."""
 
+    PEER: IPv4Address | UNIXAddress = IPv4Address("TCP", "192.0.2.50", 40000)
+    VERSION = "1.1"
+
     def __init__(self, net: Net, site: VaultSite, method: str, target: str, fields: Sequence[str], slow: bool) -> None:
         self.net = net
         self.raw = b""
@@ -387,14 +390,14 @@ class Client:
         self.aborted = False
         self.closed = False
         self._gone = False
-        self.channel: Any = site.buildProtocol(IPv4Address("TCP", "192.0.2.50", 40000))
-        self.transport = ClientTransport(
-            hostAddress=IPv4Address("TCP", "127.0.0.1", 8080), peerAddress=IPv4Address("TCP", "192.0.2.50", 40000)
-        )
+        self.channel: Any = site.buildProtocol(self.PEER)
+        self.transport = ClientTransport(hostAddress=IPv4Address("TCP", "127.0.0.1", 8080), peerAddress=self.PEER)
         self.transport.client = self
         self.channel.makeConnection(self.transport)
         host = () if any(field.lower().startswith("host:") for field in fields) else ("Host: vault.test:8080",)
-        self.channel.dataReceived("\r\n".join([f"{method} {target} HTTP/1.1", *host, *fields, "", ""]).encode())
+        self.channel.dataReceived(
+            "\r\n".join([f"{method} {target} HTTP/{self.VERSION}", *host, *fields, "", ""]).encode()
+        )
         if slow:
             self.pause()
 

@@ -9,6 +9,7 @@ from tests.functional.case import FunctionalCase
 from tests.functional.clients import together
 from tests.functional.content import Content
 from tests.functional.script import MIB, OLD_DATE, Answer
+from tests.functional.vault_process import eventually
 
 CUT = (18, 56)  # curl: transfer closed with bytes outstanding, failure in receiving
 
@@ -147,6 +148,20 @@ class GivingUpTests(FunctionalCase):
         old = self.curl("/b", "--http1.0", "-o", "/dev/null")
         self.assertNotEqual(old.returncode, 0)
         self.assertFalse(self.kept("/b").exists())
+
+    def test_broken_body_on_a_unix_socket(self) -> None:
+        """A unix socket cannot be reset: a client of HTTP/1.0 there gets an error, or the whole with its length."""
+        path = self.directory / "socket"
+        self.origin.put("/cut", MIB, default=Answer(framing="broken-chunked"), etag=None, last_modified=None)
+        content = self.origin.put("/whole", MIB, default=Answer(framing="chunked"))
+        self.vault = self.new_vault(top={"listen": [f"unix:{path}"]}, retries=1)
+        self.vault.launch()
+        eventually(path.is_socket, what="the socket")
+        curl = ("curl", "-q", "-sS", "-i", "--http1.0", "--unix-socket", str(path))
+        head, _, body = self.run_client(*curl, "http://vault/o/whole").stdout.partition(b"\r\n\r\n")
+        self.assertIn(b"\r\nContent-Length: 1048576\r\n", head + b"\r\n")
+        self.assertTrue(body == content.whole())
+        self.assertRegex(self.run_client(*curl, "http://vault/o/cut").stdout, rb"\AHTTP/1\.[01] 502 ")
 
     def test_content_length_too_long(self) -> None:
         """A body shorter than its Content-Length is never whole."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 
+from twisted.internet.address import UNIXAddress
+
 from tests.memory import DATE, MODIFIED, Asked, Client, Rig, RigCase
 from vault.cache import NEAR_BYTES
 
@@ -384,6 +386,83 @@ class GrowingRangeTests(RigCase):
         rig.origin.last.close()
         rig.net.pass_time(1)
         self.assertEqual(client.status, 502)
+
+
+class OldClient(Client):
+    """A client that speaks HTTP/1.0 on a unix socket, where a connection can only be closed, not reset."""
+
+    PEER = UNIXAddress(None)
+    VERSION = "1.0"
+
+
+class UnixTests(RigCase):
+    """Bodies of unknown length on unix sockets, for clients that know their end by the closing."""
+
+    def client(self, rig: Rig) -> OldClient:
+        """A request for what is not cached."""
+        client = OldClient(rig.net, rig.site, "GET", "/files/a", (), False)
+        rig.net.pass_time()
+        return client
+
+    def test_whole(self) -> None:
+        """The client waits for the body's end, and is told its length."""
+        for field in ("X-Kept: 1", "Cache-Control: no-store"):
+            rig = self.rig()
+            rig.origin.answer = lambda asked, field=field: asked.head(200, field, "Transfer-Encoding: chunked")
+            client = self.client(rig)
+            rig.origin.last.chunk(BODY)
+            rig.net.pass_time(30)
+            self.assertEqual(client.raw, b"")
+            rig.origin.last.chunk(b"")
+            rig.net.pass_time(1)
+            self.assertEqual((client.status, client.headers.get("content-length")), (200, "10"), field)
+            self.assertEqual((client.body, client.closed), (BODY, True))
+
+    def test_cut(self) -> None:
+        """A body that never comes to its end is told by an error, not by a beginning that looks whole."""
+        for fields in (("X-Kept: 1",), ("Cache-Control: no-store",)):
+            rig = self.rig()
+            rig.origin.answer = lambda asked, fields=fields: asked.head(200, *fields, "Transfer-Encoding: chunked")
+            client = self.client(rig)
+            rig.origin.last.chunk(BODY)
+            rig.origin.last.close()
+            rig.net.pass_time(1)
+            self.assertEqual((client.status, client.whole), (502, True), fields)
+            self.assertNotIn(BODY, client.raw)
+
+    def test_long_and_not_kept(self) -> None:
+        """A long body that is not kept begins before its end is known: nothing could hold it."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.head(200, "Cache-Control: no-store", "Transfer-Encoding: chunked")
+        client = self.client(rig)
+        for _ in range(30):
+            rig.origin.last.chunk(bytes(60000))
+            rig.net.pass_time(0.1)
+        rig.origin.last.chunk(b"")
+        rig.net.pass_time(1)
+        self.assertEqual((len(client.body), client.closed), (30 * 60000, True))
+        self.assertNotIn("content-length", client.headers)
+
+    def test_left(self) -> None:
+        """A client that leaves while it waits takes the connection for what is not kept with it."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.head(200, "Cache-Control: no-store", "Transfer-Encoding: chunked")
+        client = self.client(rig)
+        client.leave()
+        rig.net.pass_time()
+        self.assertEqual(rig.origin.open_wires, 0)
+        self.assertIn(" 499 ", rig.lines[0])
+
+    def test_length_known(self) -> None:
+        """Where the length is known the body comes as it grows."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.head(200, length=10)
+        client = self.client(rig)
+        rig.origin.last.send(BODY[:5])
+        rig.net.pass_time(1)
+        self.assertEqual(client.body, BODY[:5])
+        rig.origin.last.send(BODY[5:])
+        rig.net.pass_time(1)
 
 
 class EndTests(RigCase):

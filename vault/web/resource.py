@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
 from twisted.web.resource import Resource
@@ -27,6 +28,9 @@ from vault.web.request import VaultRequest
 OF_WHOLE_CONTENT = (b"Content-Digest", b"Content-MD5")
 """Fields that describe the bytes of one message (RFC 9530 section 2): what was said of all is not true of a part."""
 
+HELD = 512 * 1024
+"""The bytes of a body passed through that may wait for its end; less than what makes the upstream pause."""
+
 OF_STORED_COPIES = (How.HIT, How.JOINED, How.STALE, How.REVALIDATED)
 
 
@@ -44,7 +48,8 @@ class Reply:
 class _Glance:
     """A reader that only looks: attached and detached, it tells a body that nobody will read it."""
 
-    offset = 0
+    def __init__(self) -> None:
+        self.offset = 0
 
 
 class ArtifactResource(Resource):
@@ -135,6 +140,11 @@ class ArtifactResource(Resource):
             if reply is None and request.finished:
                 return
         if reply is None:
+            if method == "GET" and found.body.length is None and _ends_unseen(request, found):
+                await self._come_to_its_end(request, found)
+                if request.channel is None or request.aborted:
+                    _unread(found)
+                    return
             reply = Reply(head.status, [(0, found.body.length)], found.body.length)
         self._set_fields(request, found, head)
         if reply.status == 206:
@@ -176,6 +186,20 @@ class ArtifactResource(Resource):
             request.abort()
         else:
             request.finish()
+
+    async def _come_to_its_end(self, request: VaultRequest, found: Found) -> None:
+        """Wait until the body is whole, so that its length can be told; raises Truncated where it never is.
+
+        What is not kept has no place to wait in: of that a short body alone is waited for.
+        """
+        if found.how is not How.BYPASS:
+            await found.body.grown(2**63)
+            return
+        holder = _Glance()
+        found.body.attach(holder)
+        request.notifyFinish().addBoth(lambda over: found.body.detach(holder))
+        await found.body.grown(HELD - 1)
+        holder.offset = 2**63  # the client's own reader holds it from here on
 
     async def _ranged(self, request: VaultRequest, asked: str, found: Found, head: Head) -> Reply | None:
         """The reply to a Range request; None for the whole body, or when it is answered already (416)."""
@@ -245,6 +269,12 @@ class ArtifactResource(Resource):
 
 
 _GLANCE = _Glance()
+
+
+def _ends_unseen(request: VaultRequest, found: Found) -> bool:
+    """True where only closing ends the body, on a socket that knows no reset: a cut body would look whole."""
+    by_closing = request.clientproto == b"HTTP/1.0" or not found.delimited
+    return by_closing and isinstance(request.client, UNIXAddress)
 
 
 def _unread(found: Found) -> None:
