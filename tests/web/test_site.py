@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
+from tests.functional.certificates import Authority
 from tests.web.test_channel import Edge, TestLimits
 from vault import __version__
 from vault.errors import BadRequest, Missing, Refused, Unavailable
@@ -352,9 +356,9 @@ class StopTests(SynchronousTestCase):
         edge.site.abort_all()
         self.assertTrue(busy.transport.disconnected)
 
-    def test_only_http_1_1(self) -> None:
+    def test_no_http_2(self) -> None:
         """HTTP/2 is never offered, whatever is installed."""
-        self.assertEqual(Edge().site.acceptableProtocols(), [b"http/1.1"])
+        self.assertNotIn(b"h2", Edge().site.acceptableProtocols())
 
 
 class SocketTests(TestCase):
@@ -391,6 +395,24 @@ class SocketTests(TestCase):
             return b"end"
 
         self.assertEqual(await self.talk(client), b"reset")
+
+    async def test_protocol_negotiation(self) -> None:
+        """A TLS client that offers HTTP/1.0 alone is served, and one that offers more gets HTTP/1.1."""
+        authority = Authority(Path(self.mktemp()))
+        pem = authority.server_file
+        endpoint = serverFromString(reactor, f"ssl:0:interface=127.0.0.1:privateKey={pem}:certKey={pem}")
+        port: Any = await endpoint.listen(self.site)
+        self.addCleanup(port.stopListening)
+
+        def client(*offered: str) -> str | None:
+            context = ssl.create_default_context(cafile=authority.ca_file)
+            context.set_alpn_protocols(offered)
+            plain = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=10)
+            with context.wrap_socket(plain, server_hostname="localhost") as connection:
+                return connection.selected_alpn_protocol()
+
+        self.assertEqual(await deferToThread(client, "http/1.0"), "http/1.0")
+        self.assertEqual(await deferToThread(client, "h2", "http/1.0", "http/1.1"), "http/1.1")
 
     async def test_refusal_is_read(self) -> None:
         """A refusal arrives even where the client goes on sending what nobody reads."""

@@ -134,8 +134,8 @@ class VaultSite(server.Site):
     # What Twisted asks of a factory.
 
     def acceptableProtocols(self) -> list[bytes]:
-        """HTTP/1.1 alone for ALPN (RFC 7301), whatever is installed beside Twisted."""
-        return [b"http/1.1"]
+        """What ALPN (RFC 7301) offers, the preferred one first; never HTTP/2, whatever is installed beside Twisted."""
+        return [b"http/1.1", b"http/1.0"]
 
     def log(self, request: http.Request) -> None:
         """A response is complete; Twisted's own access log is not used."""
