@@ -248,6 +248,7 @@ class Cache:
         missing = self._missing.get(artifact.asked_at)
         if missing is not None and missing[1] is not None:
             error = copy.copy(missing[1])
+            error.remembered = True
             error.retry_after = None if error.retry_after is None else missing[0]
             raise error
         if self._options.offline:

@@ -13,11 +13,13 @@ class VaultError(Exception):
     """Something the vault can explain to a person.
 
     ``status`` is the HTTP status a client gets, ``proxy_error`` the error type of RFC 9209 section 2.3, and
-    ``retry_after`` (seconds, at most 60) goes into ``Retry-After`` when the failure may pass.
+    ``retry_after`` (seconds, at most 60) goes into ``Retry-After`` when the failure may pass.  ``remembered`` is True
+    where it is told from memory and nobody was asked again.
     """
 
     status: ClassVar[int] = 500
     proxy_error: ClassVar[str] = "proxy_internal_error"
+    remembered = False
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)

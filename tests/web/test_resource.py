@@ -62,6 +62,23 @@ class FieldTests(RigCase):
         rig.origin.answer = lambda asked: asked.answer(404)
         self.assertEqual(rig.request("c").headers["x-cache"], "MISS")
 
+    def test_remembered_errors(self) -> None:
+        """An error that is told from memory does not say that somebody was asked: a remembered 404 is a hit."""
+        for status, fields, first, second in (
+            (404, (), "; fwd=uri-miss; detail=destination_not_found", "; hit; detail=destination_not_found"),
+            (410, (), "; fwd=uri-miss; detail=destination_not_found", "; hit; detail=destination_not_found"),
+            (429, ("Retry-After: 20",), "; fwd=uri-miss; detail=http_response_status", "; detail=http_response_status"),
+        ):
+            rig = self.rig()
+            rig.origin.answer = lambda asked, status=status, fields=fields: asked.answer(status, *fields)
+            for expected, word in ((first, "MISS"), (second, "MISS" if status == 429 else "HIT")):
+                for method in ("GET", "HEAD") if expected is second else ("GET",):
+                    client = rig.request(method=method)
+                    self.assertEqual(client.headers["cache-status"], f"ArtifactVault{expected}", status)
+                    self.assertEqual(client.headers["x-cache"], word)
+                    self.assertIn(f" {word} files ", rig.lines[-1])
+            self.assertEqual(len(rig.origin.requests), 1)
+
     def test_own_tag(self) -> None:
         """What has no tag gets one of its content, so that it can be resumed and revalidated."""
         rig = self.rig()

@@ -15,7 +15,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from vault.artifact import Artifact, Head
 from vault.body import ClientGone, Delivery, Part
-from vault.errors import Truncated, VaultError
+from vault.errors import Missing, Truncated, VaultError
 from vault.freshness import age, cache_control
 from vault.interfaces import IBackend, IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
@@ -117,9 +117,12 @@ class ArtifactResource(Resource):
         return Asked(request.method == b"HEAD", no_cache, request.channel.notes)
 
     def _refuse(self, request: VaultRequest, error: VaultError) -> None:
-        request.cache_result = "MISS"
-        request.setHeader(b"X-Cache", b"MISS")
-        request.setHeader(b"Cache-Status", f"ArtifactVault; fwd=uri-miss; detail={error.proxy_error}".encode("ascii"))
+        # RFC 9211: a remembered answer is a hit; of another remembered failure only that nobody was asked is true.
+        hit = error.remembered and isinstance(error, Missing)
+        told = "; hit" if hit else "" if error.remembered else "; fwd=uri-miss"
+        request.cache_result = "HIT" if hit else "MISS"
+        request.setHeader(b"X-Cache", request.cache_result.encode("ascii"))
+        request.setHeader(b"Cache-Status", f"ArtifactVault{told}; detail={error.proxy_error}".encode("ascii"))
         respond_error(request, error, self.backend.name, self.backend.refusal(status_of(error), error))
 
     def _say(self, request: VaultRequest, status: int, text: str) -> None:
