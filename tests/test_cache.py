@@ -269,6 +269,27 @@ class StaleTests(ExpiredCase):
         rig.request()
         self.assertEqual(len(rig.origin.requests), 2)
 
+    def test_ailing_host(self) -> None:
+        """While a host is left alone, stored copies are served and the next mirror is asked."""
+        rig = self.rig(("http://origin.test/", "http://second.test/"), ttl=100.0)
+        second = rig.net.origin("second.test")
+        rig.fill("old", BODY)
+        second.answer = lambda asked: asked.answer(200, *STRONG, body=b"second")
+        rig.origin.answer = lambda asked: asked.answer(503, "Retry-After: 120")
+        for path in ("a", "b"):
+            self.assertServed(rig.request(path), "MISS", b"second")
+        before = len(rig.origin.requests)
+        self.assertServed(rig.request("c"), "MISS", b"second")
+        self.assertEqual(len(rig.origin.requests), before)
+        second.answer = lambda asked: asked.answer(503)
+        rig.net.pass_time(110)
+        for path in ("x", "y"):
+            rig.request(path)
+        before = len(rig.origin.requests)
+        self.assertServed(rig.request("old"), "STALE")
+        self.assertEqual(rig.request("z").status, 503)
+        self.assertEqual(len(rig.origin.requests), before)
+
     def test_offline(self) -> None:
         """Offline, the copy is served however old it is."""
         rig = self.rig(ttl=100.0)

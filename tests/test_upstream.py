@@ -549,6 +549,33 @@ class LimitTests(UpstreamCase):
         rig.net.pass_time(31)
         self.ask(rig).discard()
 
+    def test_ailing_host(self) -> None:
+        """A host that answers 503 with Retry-After for one path after another is left alone, for a minute at most."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(503, "Retry-After: 300")
+        for path in ("a", "a", "b"):
+            self.ask(rig, f"http://origin.test/{path}").discard()
+        self.assertEqual(self.error(rig, "http://origin.test/c", 0).retry_after, 60.0)
+        self.assertEqual(len(rig.origin.requests), 3)
+        rig.origin.answer = lambda asked: asked.answer()
+        rig.net.pass_time(61)
+        self.ask(rig, "http://origin.test/c").discard()
+
+    def test_ailing_path(self) -> None:
+        """One path that is answered 503 takes nothing else of its host away."""
+        rig = self.rig()
+        wait = ["Retry-After: 10"]
+        rig.origin.answer = lambda asked: asked.answer(503, *wait) if asked.target < "/m" else asked.answer()
+        for path in ("a", "x", "a", "z", "b"):  # what comes between shows that the host is well
+            self.ask(rig, f"http://origin.test/{path}").discard()
+        rig.net.pass_time(11)  # and what is longer ago than it was to last does not count
+        for path in ("c", "d"):
+            self.ask(rig, f"http://origin.test/{path}").discard()
+            wait.clear()  # without Retry-After nothing is asked for
+        answer = self.ask(rig, "http://origin.test/z")
+        self.assertEqual(answer.status, 200)
+        answer.discard()
+
     def test_reused_connection_closed(self) -> None:
         """A kept connection that the server has just closed is replaced without anyone noticing."""
         rig = self.rig()

@@ -55,6 +55,11 @@ CANCELLED = (CancelledError, net.ConnectingCancelledError)
 REDIRECTS = (301, 302, 303, 307, 308)
 KEEP_ALIVE = 4  # seconds; below the 5 s after which common servers close an idle connection
 LONGEST_GATE = 3600.0
+"""Seconds for which a host is left alone at most when it tells this vault to wait (429)."""
+
+LONGEST_REST = 60.0
+"""The same when it tells everybody that it cannot answer (503)."""
+
 LONGEST_QUEUE = 300.0
 """Seconds to wait for a free connection: whole downloads may have to end before."""
 
@@ -103,6 +108,9 @@ class _Host:
 
     slots: DeferredSemaphore
     gate: float = 0.0
+    ailing: str = ""
+    """The URL that last was answered 503 with Retry-After, and until when that counts."""
+    ailing_until: float = 0.0
 
 
 class Upstream:
@@ -201,10 +209,23 @@ class Upstream:
         except BaseException:
             host.slots.release()
             raise
+        host.gate = max(host.gate, self._seconds() + self._rest(host, url, answer))
+        return answer
+
+    def _rest(self, host: _Host, url: str, answer: Answer) -> float:
+        """For how many seconds a host is not to be asked after this answer, by its ``Retry-After``."""
         wait = retry_after(answer.head, self._now())
         if answer.status == 429 and wait is not None:
-            host.gate = self._seconds() + min(wait, LONGEST_GATE)
-        return answer
+            return min(wait, LONGEST_GATE)
+        if answer.status == 503 and wait is not None:
+            # One path may be broken alone; two of them, and nothing that came between, are the host.
+            now = self._seconds()
+            several = host.ailing != url and now < host.ailing_until
+            host.ailing, host.ailing_until = url, now + wait
+            return min(wait, LONGEST_REST) if several else 0.0
+        if answer.status < 500:
+            host.ailing_until = 0.0
+        return 0.0
 
     def _fields(self, url: str, headers: Headers, trusted: bool | None) -> Headers:
         """The fields to send; ``trusted`` is None for a host that gets what ``headers`` has but nothing configured."""
