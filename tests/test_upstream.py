@@ -14,7 +14,7 @@ from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from tests.memory import Asked, Rig, RigCase
 from vault import errors
 from vault.connect import TunnelRefused
-from vault.upstream import Answer, explained, origin_of
+from vault.upstream import MOST_HOSTS, Answer, explained, origin_of
 
 URL = "http://origin.test/a"
 
@@ -575,6 +575,25 @@ class LimitTests(UpstreamCase):
         answer = self.ask(rig, "http://origin.test/z")
         self.assertEqual(answer.status, 200)
         answer.discard()
+
+    def test_many_hosts(self) -> None:
+        """What is kept about hosts that redirects named is bounded, and what is in use or wants rest stays."""
+        rig = self.rig(max_connections=4)
+        rig.origin.answer = lambda asked: asked.answer(429, "Retry-After: 3000")
+        self.ask(rig).discard()
+        other = rig.net.origin("busy.test")
+        other.answer = lambda asked: asked.head(200, length=10)
+        busy = self.ask(rig, "http://busy.test/")
+        for number in range(3 * MOST_HOSTS):
+            name = f"host{number}.test"
+            rig.net.names[name] = rig.net.names["busy.test"]
+            rig.origin.answer = lambda asked: asked.answer()
+            other.answer = lambda asked: asked.answer()
+            self.ask(rig, f"http://{name}/").discard()
+            self.assertLessEqual(len(rig.upstream._hosts), MOST_HOSTS)
+        self.assertEqual(rig.free_slots("busy.test"), 3)
+        self.assertEqual(type(self.error(rig, seconds=0)), errors.Unavailable)
+        busy.abort()
 
     def test_reused_connection_closed(self) -> None:
         """A kept connection that the server has just closed is replaced without anyone noticing."""

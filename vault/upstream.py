@@ -54,6 +54,9 @@ MAX_REDIRECTS = 5
 CANCELLED = (CancelledError, net.ConnectingCancelledError)
 REDIRECTS = (301, 302, 303, 307, 308)
 KEEP_ALIVE = 4  # seconds; below the 5 s after which common servers close an idle connection
+MOST_HOSTS = 256
+"""Hosts of which something is kept: redirects can name any number of them."""
+
 LONGEST_GATE = 3600.0
 """Seconds for which a host is left alone at most when it tells this vault to wait (429)."""
 
@@ -195,9 +198,7 @@ class Upstream:
     async def _ask_once(self, method: str, url: str, headers: Headers, trusted: bool | None, spare: bool) -> Answer:
         timeout = self.options.first_byte_timeout
         authority = urlsplit(url).netloc
-        host = self._hosts.get(authority)
-        if host is None:
-            host = self._hosts[authority] = _Host(DeferredSemaphore(self.options.max_connections))
+        host = self._host(authority)
         rest = host.gate - self._seconds()
         if rest > 0:
             raise Unavailable(f"{authority} asked to be left alone for a while", rest)
@@ -211,6 +212,17 @@ class Upstream:
             raise
         host.gate = max(host.gate, self._seconds() + self._rest(host, url, answer))
         return answer
+
+    def _host(self, authority: str) -> _Host:
+        """What is kept about a host; of too many some not in use are forgotten, first those that want no rest."""
+        host = self._hosts.get(authority)
+        if host is None:
+            if len(self._hosts) >= MOST_HOSTS:
+                idle = [name for name, known in self._hosts.items() if known.slots.tokens == known.slots.limit]
+                for name in sorted(idle, key=lambda name: self._hosts[name].gate)[: MOST_HOSTS // 2]:
+                    del self._hosts[name]
+            host = self._hosts[authority] = _Host(DeferredSemaphore(self.options.max_connections))
+        return host
 
     def _rest(self, host: _Host, url: str, answer: Answer) -> float:
         """For how many seconds a host is not to be asked after this answer, by its ``Retry-After``."""
