@@ -9,6 +9,8 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
+from twisted.logger import capturedLogs, formatEvent
+
 from tests.memory import DATE, MODIFIED, Asked, Client, Rig, RigCase
 from vault.artifact import Digest
 from vault.outcome import How
@@ -327,6 +329,26 @@ class DigestTests(RigCase):
         rig.net.pass_time(1)
         self.assertIs(found.how, How.MISS)
         self.assertEqual(found.body.sha256, digest.value)
+
+    def test_log_without_query(self) -> None:
+        """What the log says of a stored body is without its query, which may be a signature."""
+
+        def broken(*arguments: object) -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        rig = self.rig()
+        rig.fill("a?hunter2", b"old")
+        rig.origin.answer = lambda asked: asked.answer(200, *STRONG, body=BODY)
+        found = self.successResultOf(rig.run(rig.store.find("files/a?hunter2")))
+        rig.store.index.renew = broken
+        wanted = rig.artifact("a?hunter2", digest=Digest("sha256", hashlib.sha256(BODY).hexdigest()))
+        with capturedLogs() as events:
+            rig.run(rig.store.renew("files/a?hunter2", found, found.head))
+            rig.run(rig.cache.lookup(wanted))
+        text = "\n".join(str(formatEvent(event)) for event in events)
+        for expected in ("the new head of files/a could not be written", "the stored files/a is not"):
+            self.assertIn(expected, text)
+        self.assertNotIn("hunter2", text)
 
 
 class PartialTests(RigCase):

@@ -133,7 +133,7 @@ class Cache:
             return found
         stored = await self._store.find(key)
         if stored is not None and contradicted(stored, artifact.digest):
-            self.log.warn("the stored {key} is not the {digest} that is wanted", key=key, digest=artifact.digest)
+            self.log.warn("the stored {key} is not the {digest} that is wanted", key=plain(key), digest=artifact.digest)
             await self._store.remove(key)
             stored = None
         while (transfer := self.transfers.get(key)) is not None and transfer.failing:

@@ -203,7 +203,7 @@ class Store:
         try:
             await self._disk.run(self.index.renew, key, body.sha256, head)
         except sqlite3.Error as error:
-            self.report(f"the new head of {key} could not be written", error)
+            self.report(f"the new head of {plain(key)} could not be written", error)
 
     async def remove(self, key: str) -> None:
         """Remove an entry; who reads it now reads on."""
