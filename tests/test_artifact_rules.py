@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Awaitable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from tests.memory import Rig, RigCase
-from vault.artifact import NOTED_URL, Artifact, Digest, Head, Headers
+from vault.artifact import NOTED_URL, Artifact, Digest, Head, Headers, announced_digest
 from vault.backends.http import HTTPBackend
 from vault.errors import BrokenAnswer, DigestMismatch, ForbiddenTarget, Missing, Overloaded
 from vault.interfaces import Ask
@@ -285,3 +286,93 @@ class TokenServerTests(RuleCase):
         for realm in ("http://127.0.0.1/token", "http://localhost/token", "ftp://tokens.test/"):
             rig = self.asking(realm)
             self.assertIsInstance(self.error(rig, rig.artifact()), ForbiddenTarget, realm)
+
+
+class AnnouncedTests(RuleCase):
+    """``Repr-Digest``: what the upstream itself says of a body."""
+
+    BODY = b"0123456789"
+
+    def field(self, name: str, body: bytes) -> str:
+        """A member of the field."""
+        digest = hashlib.new(name.replace("-", ""), body).digest()
+        return f"{name}=:{base64.b64encode(digest).decode()}:"
+
+    def test_right(self) -> None:
+        """A body that is what it is said to be is stored."""
+        for name in ("sha-256", "sha-512"):
+            rig = self.rig()
+            field = f"Repr-Digest: {self.field(name, self.BODY)}"
+            rig.origin.answer = lambda asked, field=field: asked.answer(200, field, body=self.BODY)
+            self.assertEqual(rig.request().body, self.BODY)
+            rig.net.pass_time(1)
+            self.assertEqual((rig.stored, rig.request().headers["x-cache"]), (1, "HIT"))
+
+    def test_wrong(self) -> None:
+        """A body that is not is cut off before its last byte, and not stored."""
+        for name in ("sha-256", "sha-512"):
+            rig = self.rig()
+            field = f"Repr-Digest: {self.field(name, b'other')}"
+            rig.origin.answer = lambda asked, field=field: asked.answer(200, field, body=self.BODY)
+            client = rig.request()
+            rig.net.pass_time(10)
+            self.assertTrue(client.aborted)
+            self.assertLess(len(client.body), len(self.BODY))
+            self.assertEqual(rig.stored, 0)
+
+    def test_resumed(self) -> None:
+        """It holds for the whole of a body that came in two pieces."""
+        for digested, stored in ((self.BODY, 1), (b"other", 0)):
+            rig = self.rig()
+            fields = ('ETag: "1"', f"Repr-Digest: {self.field('sha-256', digested)}")
+            rig.origin.answer = lambda asked, fields=fields: asked.head(200, *fields, length=10)
+            rig.request()
+            rig.origin.answer = lambda asked: (
+                asked.head(206, 'ETag: "1"', "Content-Range: bytes 5-9/10", length=5), asked.send(self.BODY[5:])
+            )  # fmt: skip
+            rig.origin.last.send(self.BODY[:5])
+            rig.origin.last.close()
+            rig.net.pass_time(10)
+            self.assertEqual(len(rig.origin.requests), 2)
+            self.assertEqual(rig.stored, stored)
+
+    def test_read(self) -> None:
+        """What can be read of the field counts; what cannot, or says nothing of this body, is ignored."""
+        right, strong = self.field("sha-256", b"x"), self.field("sha-512", b"x")
+        sha256 = Digest("sha256", hashlib.sha256(b"x").hexdigest())
+        sha512 = Digest("sha512", hashlib.sha512(b"x").hexdigest())
+        for value, expected in (
+            (right, sha256),
+            (f"  {strong} ,\t{right}", sha256),
+            (f"md5=:AAAA:, {strong}", sha512),
+            (right.replace("=:", ":", 1), None),
+            (right[:-2] + ":", sha256),
+            (f'{right};a=1; b;c="d,e"', sha256),
+            (f"sha-256=:AAAA:, {strong}", sha512),
+            (f"sha-256=:AAAA:, {right}", sha256),
+            (f"{right}, sha-256=:AAAA:", None),
+            (f"{right},", None),
+            (f"{right} {strong}", None),
+            (f"{right}, sha-512=x", None),
+            ("sha-256=:----:", None),
+            ("sha-256=:A:", None),
+            ("sha-256=" + "0" * 64, None),
+            ("unixsum=:AAAA:", None),
+            ("sha-256", None),
+            ("\xff", None),
+            ("", None),
+        ):
+            head = Head(200, (("Repr-Digest", value),))
+            self.assertEqual(announced_digest(head), expected, value)
+        lines = Head(200, (("Repr-Digest", "md5=:AAAA:"), ("repr-digest", right)))
+        self.assertEqual(announced_digest(lines), sha256)
+        self.assertIsNone(announced_digest(Head(203, (("Repr-Digest", right),))))
+
+    def test_known_before(self) -> None:
+        """What is known of the artifact goes before what its answer says."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(
+            200, f"Repr-Digest: {self.field('sha-256', b'other')}", body=self.BODY
+        )
+        known = rig.artifact(digest=Digest("sha256", hashlib.sha256(self.BODY).hexdigest()))
+        self.assertTrue(self.fetch(rig, known).body.complete)

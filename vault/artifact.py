@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -107,6 +108,41 @@ class Head:
             raise ValueError(f"not a stored head: {text[:80]!r}") from error
 
 
+# RFC 8941: a comma and a member of a dictionary that is a byte sequence, with parameters, which mean nothing here.
+_KEY = r"[a-z*][a-z0-9_.*-]*"
+_MEMBER = re.compile(
+    rf"[ \t]*,[ \t]*({_KEY})=:([A-Za-z0-9+/]*={{0,2}}):"
+    rf"""(?:; *{_KEY}(?:=(?:"[^"\\]*"|[^\s",;]+))?)*"""
+)
+DIGEST_FIELDS = {"sha-256": "sha256", "sha-512": "sha512"}
+"""The algorithms of RFC 9530 that prove something, by preference, as hashlib names them."""
+
+
+def announced_digest(head: Head) -> Digest | None:
+    """What ``Repr-Digest`` (RFC 9530) of a 200 says of the body; None where it says nothing that can be read.
+
+    It holds for the representation as it is sent, with its content coding; a 203 was changed on the way.
+    """
+    if head.status != 200:
+        return None
+    field = ", " + (head.get("Repr-Digest") or "").strip()
+    members: dict[str, str] = {}
+    at = 0
+    while at < len(field):
+        member = _MEMBER.match(field, at)
+        if member is None:
+            return None
+        members[member[1]] = member[2]
+        at = member.end()
+    for name, algorithm in DIGEST_FIELDS.items():
+        text = members.get(name, "").rstrip("=")
+        try:
+            return Digest(algorithm, base64.b64decode(text + "=" * (-len(text) % 4), validate=True).hex())
+        except ValueError:
+            continue  # it is not given, or is no digest
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """One thing a client can ask a backend for.
@@ -124,9 +160,10 @@ class Artifact:
     itself to be older than the stored copy, which is then kept.  ``gone_ttl``: for how long (seconds) a stored copy is
     still served once the upstream says 404 or 410; None means for ever.  ``note_url``: the stored head keeps the URL
     that the body came from, after redirects, in the field ``NOTED_URL``; links in a page are relative to it.
-    ``promised(head)``: the digest that the answer itself names; the body is checked as if it had been known before.
-    ``limit``: an answer that announces more bytes is refused.  ``kept_anyway``: the answer's Cache-Control does not
-    keep it from being stored; for protocols whose own rules say what may be.
+    ``promised(head)``: the digest that the answer itself names; the body is checked as if it had been known before;
+    without it ``Repr-Digest`` is looked at.  ``limit``: an answer that announces more bytes is refused.
+    ``kept_anyway``: the answer's Cache-Control does not keep it from being stored; for protocols whose own rules say
+    what may be.
     """
 
     key: str
@@ -153,7 +190,7 @@ class Artifact:
 
     def digest_of(self, head: Head) -> Digest | None:
         """The digest that a body with this head must have; None where nobody knows."""
-        return self.digest or (None if self.promised is None else self.promised(head))
+        return self.digest or (None if self.promised is None else self.promised(head)) or announced_digest(head)
 
     @property
     def immutable(self) -> bool:
