@@ -28,7 +28,7 @@ CONFIGURATION = {"vault.values", "vault.document", "vault.options", "vault.confi
 # What a module may know beside VALUES and its own package; the longest name that fits counts.
 MAY_IMPORT: dict[str, set[str]] = {
     "vault.answer": set(),
-    "vault.connect": set(),
+    "vault.connect": {"vault.values"},
     "vault.upstream": {"vault.answer", "vault.connect", "vault.options"},
     "vault.sources": {"vault.answer", "vault.upstream"},
     "vault.feed": {"vault.answer", "vault.sources", "vault.store.writer"},

@@ -21,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from vault import config as configuration
 from vault.config import Config, MinFree, load, load_text
+from vault.connect import tls_policy
 from vault.errors import ConfigError
 from vault.interfaces import IBackend
 from vault.options import Options, UpstreamOptions
@@ -193,6 +194,15 @@ class TopLevelTests(ConfigTestCase):
             ("max_clients: 0", "'0'", "1 or more"),
             ("cache: {max_size: 5 bananas}", "cache.max_size: '5 bananas'", "50GiB"),
             ("cache: {max_size: 0}", "'0'", "at least 1 byte"),
+            ("cache: {max_size: " + "9" * 400 + "}", "cache.max_size: '999", "at most"),
+            ("cache: {max_size: 9000000 T}", "'9000000 T'", "at most"),
+            ("limits: {bytes_per_second: " + "9" * 5000 + "}", "'999", "at most"),
+            ("limits: {requests_per_second: " + "9" * 400 + "}", "'999", "leave it out"),
+            ("shutdown_timeout: " + "9" * 400, "'999", "at most 36500d"),
+            ("http_port: " + "9" * 5000, "'999", "from 0 to 65535"),
+            ('cache_dir: "/a\\0b"', "cache_dir: has a character in it that is no text", "leave it out"),
+            ('cache_dir: "/a\\ud800b"', "cache_dir: has a character in it that is no text", "leave it out"),
+            ("cache_dir: ~nobody-of-that-name/a", "unknown home", "starts with /"),
             ("cache: {min_free: 100%}", "'100%'", "5%"),
             ("cache: {dir_mode: rwx}", "'rwx'", "0750"),
             ("limits: {requests_per_second: 0}", "'0'", "leave it out"),
@@ -236,6 +246,7 @@ class EndpointTests(ConfigTestCase):
         for wrong in (f"ssl:0:privateKey={key}", f"ssl:0:privateKey={other}:certKey={cert}"):
             self.assertIn("no PEM certificate and key", self.problem(self.listen(wrong)))
         self.assertIn("no directory", self.problem(self.listen(f"tls:{missing}")))
+        self.assertIn("no directory", self.problem(self.listen(f"tls:/{'a' * 5000}:1")))
 
     def test_wrong(self) -> None:
         """A description that nothing can listen on is refused with an example of its kind."""
@@ -281,6 +292,22 @@ class FileTests(ConfigTestCase):
         for text in ("*hunter2", "!hunter2", "!hunter2!x", "!!hunter2 x"):
             self.assertNotIn("hunter2", self.option_problem(f"username: u\npassword: {text}"))
         self.assertNotIn("hunter2", "".join(self.problems("{password:hunter2}")))
+
+    def test_absurd(self) -> None:
+        """A file that only a machine would write is refused, in one line."""
+        bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+            f"a{level + 1}: &a{level + 1} [{', '.join([f'*a{level}'] * 10)}]\n" for level in range(9)
+        )
+        for text, wrong in (
+            ("[" * 3000 + "]" * 3000, "nested too deeply"),
+            ("listen: " + "[" * 3000, "nested too deeply"),
+            ("- " * 3000 + "x", "nested too deeply"),
+            ("{a: " * 3000 + "}" * 3000, "nested too deeply"),
+            (bomb, "fewer aliases"),
+            ('a: "\\U00110000"', "is not YAML"),
+            ("%YAML " + "1" * 5000 + ".1\n---\na: b", "is not YAML"),
+        ):
+            self.assertIn(wrong, self.problem(text))
 
     def test_empty(self) -> None:
         """An empty file is refused: there is nothing to serve."""
@@ -455,6 +482,10 @@ class BackendTests(ConfigTestCase):
             ('username: u\npassword: "hunter2\\n"', "line break"),
             ("headers: {host: hunter2}", "headers.host: cannot be set"),
             ("headers: {Accept-Encoding: hunter2}", "cannot be set"),
+            ("headers: {X: hunter2€}", "headers.X: the value has a character"),
+            ("headers: {X: hunter2\u00e4}", "plain ASCII"),
+            ("headers: {Proxy-Authorization: hunter2}", "cannot be set"),
+            ("username: u\npassword: p\nheaders: {authorization: hunter2}", "headers.authorization: is given beside"),
             ('headers: {X: "a\\r\\nhunter2"}', "headers.X: the value has a line break"),
             ("headers: {'X: hunter2': b}", "is not a field name"),
             ("headers: [hunter2]", "headers: is not a mapping"),
@@ -476,8 +507,28 @@ class BackendTests(ConfigTestCase):
         """A file of certificates must be there and have one."""
         path = Path(self.mktemp())
         self.assertIn("cannot be read (No such file or directory)", self.option_problem(f"ca_file: {path}"))
-        path.write_text("nothing")
-        self.assertIn("no certificate", self.option_problem(f"ca_file: {path}"))
+        self.assertIn("unknown home", self.option_problem("ca_file: ~nobody-of-that-name/a"))
+        cert, key = certificate(self.mktemp())
+        pem = cert.read_text()
+        damaged = pem.replace(pem[60:100], "A" * 40)
+        for text, wrong in (
+            ("nothing", "no certificate"),
+            (pem.replace(" CERTIFICATE", " TRUSTED CERTIFICATE"), "openssl x509"),
+            (key.read_text(), "no certificate"),
+            (pem + damaged, "damaged certificate in it, number 2"),
+            (pem[:200], "no certificate"),
+        ):
+            path.write_text(text)
+            self.assertIn(wrong, self.option_problem(f"ca_file: {path}"))
+        self.assertIn("no certificate", self.option_problem("ca_file: /dev/zero"))
+
+    def test_ca_file_is_used(self) -> None:
+        """Certificates count wherever they stand in the file, between keys and comments."""
+        cert, key = certificate(self.mktemp())
+        path = Path(self.mktemp())
+        path.write_text(f"# mine\n{key.read_text()}{cert.read_text()}more\n{cert.read_text()}")
+        self.assertEqual(self.options(f"ca_file: {path}").upstream.ca_file, path)
+        tls_policy(path)
 
     def test_secrets_are_not_shown(self) -> None:
         """The representation of a configuration has no secret in it."""

@@ -230,7 +230,7 @@ def _maker(section: Section, kind: str) -> Callable[[str, Options], IBackend] | 
         return None
     try:
         module = importlib.import_module(name)
-    except Exception as error:  # whatever somebody else's module raises while it is imported
+    except (Exception, SystemExit) as error:  # whatever somebody else's module raises while it is imported
         section.problem("type", f"{name} cannot be imported ({type(error).__name__}: {error}); give a module that can")
         return None
     make: Callable[[str, Options], IBackend] | None = getattr(module, "make_backend", None)
@@ -272,6 +272,13 @@ def _min_free(text: str) -> MinFree:
         raise ValueError("is neither a percentage below 100 nor a size; give one such as 5% or 10GiB") from None
 
 
+def _is_directory(path: str) -> bool:
+    try:
+        return bool(path) and Path(path).is_dir()
+    except OSError:
+        return False  # such as one whose name is too long
+
+
 def _endpoint(text: str, environ: Mapping[str, str]) -> str:
     """A Twisted server endpoint description; key files are read, nothing is bound."""
     kind, *arguments = re.split(r"(?<!\\):", text)
@@ -284,7 +291,7 @@ def _endpoint(text: str, environ: Mapping[str, str]) -> str:
     port = named.get("port") or "".join((listed[1:2] or ["443"]) if kind == "tls" else listed[:1])
     if kind not in ("unix", "systemd") and (not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535):
         raise ValueError(f"has no port from 0 to 65535; give one, such as {example}")
-    if kind == "tls" and not (path and Path(path).is_dir()):
+    if kind == "tls" and not _is_directory(path):
         raise ValueError(f"names no directory of PEM files; give one such as {example}")
     if kind == "unix" and not path:
         raise ValueError(f"names no socket; give one such as {example}")

@@ -37,6 +37,8 @@ from twisted.web.client import URI, BrowserLikePolicyForHTTPS
 from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import directlyProvides, implementer
 
+from vault.values import pem_certificates
+
 RECEIVE_SIZE = 192 * 1024
 """Bytes taken from a socket at a time: three times Twisted's default, because each time costs a pass through Python."""
 
@@ -356,7 +358,5 @@ def tls_policy(ca_file: Path | None) -> IPolicyForHTTPS:
         return BrowserLikePolicyForHTTPS()
     from twisted.internet.ssl import Certificate
 
-    end = b"-----END CERTIFICATE-----"
-    pieces = ca_file.read_bytes().split(end)[:-1]
-    authorities = [Certificate.loadPEM(piece[piece.index(b"-----BEGIN") :] + end) for piece in pieces]
+    authorities = [Certificate.loadPEM(piece) for piece in pem_certificates(ca_file.read_bytes())]
     return BrowserLikePolicyForHTTPS(trustRoot=trustRootFromCertificates(authorities))

@@ -54,6 +54,9 @@ def plain(key: str) -> str:
     return key if name is None or name[0] == key else name[0] + "..."
 
 
+LARGEST = 100_000
+"""Values in a file: aliases of aliases can make any number of them."""
+
 TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq")}
 VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|(\{))")
 
@@ -91,6 +94,7 @@ class Document:
     def __init__(self, environ: Mapping[str, str], problems: Problems) -> None:
         self._environ = environ
         self._problems = problems
+        self._size = 0
 
     def read(self, text: str) -> Setting:
         """The whole file; raises ConfigError where it is not YAML."""
@@ -101,18 +105,33 @@ class Document:
             # What the parser quotes may be part of a secret; the kinds of token it names are not.
             reason = re.sub(r"'([^']*)'", _token, error.problem or "it cannot be read")
             self._problems.add(mark.line + 1 if mark else 1, "", f"is not YAML: {reason}; check indentation and quotes")
+        except RecursionError:
+            self._problems.add(1, "", "is nested too deeply; write it as the sample configuration is written")
+        except (ValueError, OverflowError):  # PyYAML's own, for escapes and directives with absurd numbers
+            self._problems.add(
+                1, "", "is not YAML: it has an escape or a directive that means nothing; give plain text"
+            )
         except yaml.YAMLError:
             self._problems.add(1, "", "is not YAML: it has control characters in it; give a plain text file")
         self._problems.raise_any()
         if root is None:
             return Setting({}, 1)
-        return self._setting(root, 1, "", ())
+        try:
+            return self._setting(root, 1, "", ())
+        except RecursionError:
+            self._problems.add(1, "", "is nested too deeply; write it as the sample configuration is written")
+        self._problems.raise_any()
+        raise AssertionError("a mistake was noted")
 
     def _wrong(self, line: int, path: str, message: str) -> Setting:
         self._problems.add(line, path, message)
         return Setting(None, line, wrong=True)
 
     def _setting(self, node: yaml.Node, line: int, path: str, above: tuple[yaml.Node, ...]) -> Setting:
+        self._size += 1
+        if self._size > LARGEST:
+            self._problems.add(line, path, f"makes more than {LARGEST} values of the file; use fewer aliases")
+            self._problems.raise_any()
         if node.tag not in TAGS:
             return self._wrong(line, path, "has a YAML tag (!...); put text that starts with ! in quotes")
         if any(node is outer for outer in above):
@@ -146,5 +165,7 @@ class Document:
             text = substituted(node.value, self._environ)
         except ValueError as error:
             return self._wrong(line, path, str(error))
+        if re.search("[\0\ud800-\udfff]", text):
+            return self._wrong(line, path, "has a character in it that is no text; leave it out")
         # A variable that is empty gives nothing, so that the default holds.
         return Setting(text if text or not node.value else None, line, hidden="${" in node.value)

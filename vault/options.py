@@ -22,6 +22,7 @@ from vault.values import (
     certificate_file,
     duration,
     header_value,
+    line,
     proxy_url,
     timeout,
     truth,
@@ -211,7 +212,7 @@ class Options(Section):
             ttl=self.seconds("ttl", base.ttl),
             negative_ttl=self.seconds("negative_ttl", base.negative_ttl),
             username=self.parsed("username", user_name, None, secret=True),
-            password=self.parsed("password", header_value, None, secret=True),
+            password=self.parsed("password", line, None, secret=True),
             headers=self._headers(),
             proxy=self.parsed("proxy", proxy_url, base.proxy, secret=True),
             ca_file=self.parsed("ca_file", certificate_file, base.ca_file),
@@ -233,6 +234,8 @@ class Options(Section):
                 section.problem(name, "is not a field name; give one such as X-Token")
             elif name.lower() in NOT_SETTABLE:
                 section.problem(name, "cannot be set; the vault sends this field itself")
+            elif name.lower() == "authorization" and self.given("username"):
+                section.problem(name, "is given beside username and password; give one of the two")
             elif value is not None:
                 fields.append((name, value))
         return tuple(fields)

@@ -7,18 +7,30 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import ssl
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from OpenSSL import crypto
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+UNKNOWN_HOME = "names an unknown home directory; give a path that starts with /"
+LONGEST = 36500 * 86400
+LARGEST = 10**6 * 1024**4
 FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 SEGMENT = r"(?!\.{1,2}/)[A-Za-z0-9._~!$&'()*+,;=:@-]+"  # RFC 3986 pchar without percent-encoding, no dot segment
 RESERVED = ("-", "v2", "healthz", "readyz", "metrics")
-NOT_SETTABLE = {"host", "range", "content-length", "transfer-encoding", "connection", "accept-encoding"}
+NOT_SETTABLE = {
+    "host",
+    "range",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "accept-encoding",
+    "proxy-authorization",
+}
 
 
 def duration(text: str) -> float:
@@ -26,7 +38,10 @@ def duration(text: str) -> float:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)", text.strip().lower())
     if match is None:
         raise ValueError("is not a duration; give seconds, or a number with s, m, h or d, such as 90 or 5m")
-    return float(match[1]) * SECONDS[match[2]]
+    seconds = float(match[1]) * SECONDS[match[2]]
+    if seconds > LONGEST:
+        raise ValueError("is too long; give at most 36500d")
+    return seconds
 
 
 def timeout(text: str) -> float:
@@ -42,10 +57,12 @@ def byte_size(text: str) -> int:
     if match is None:
         raise ValueError("is not a size; give bytes, or a number with KiB, MiB, GiB or TiB, such as 50GiB")
     base = 1000 if match[4] and not match[3] else 1024
-    size = int(float(match[1]) * base ** (" kmgt".index(match[2]) if match[2] else 0))
+    size = float(match[1]) * base ** (" kmgt".index(match[2]) if match[2] else 0)
     if size < 1:
         raise ValueError("is too small; give at least 1 byte")
-    return size
+    if size > LARGEST:
+        raise ValueError("is too large; give at most 1000000 TiB")
+    return int(size)
 
 
 def whole(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
@@ -88,7 +105,7 @@ def network(text: str) -> Network:
 
 def rate(text: str) -> float:
     """A number above 0."""
-    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or float(text) == 0:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or not 0 < float(text) <= LARGEST:
         raise ValueError("is not a rate; give a number above 0, or leave it out for no limit")
     return float(text)
 
@@ -151,31 +168,52 @@ def directory(text: str) -> Path:
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError:
-        raise ValueError("names an unknown home directory; give a path that starts with /") from None
+        raise ValueError(UNKNOWN_HOME) from None
 
 
 def certificate_file(text: str) -> Path:
-    """A PEM file with at least one certificate."""
-    path = Path(text).expanduser()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    """A PEM file with at least one certificate, each of which can be used."""
     try:
-        context.load_verify_locations(cafile=path)
-    except ssl.SSLError as error:
-        raise ValueError("has no certificate in it; give a PEM file") from error
+        path = Path(text).expanduser()
+        data = path.read_bytes() if path.is_file() or not path.exists() else b""
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror}); give a readable PEM file") from error
+    except RuntimeError:
+        raise ValueError(UNKNOWN_HOME) from None
+    found = pem_certificates(data)
+    if not found:
+        kept = b"-----BEGIN TRUSTED CERTIFICATE-----" in data
+        hint = "make a plain one of it with openssl x509 -in FILE -out NEW" if kept else "give a PEM file"
+        raise ValueError(f"has no certificate in it; {hint}, with -----BEGIN CERTIFICATE-----")
+    for number, piece in enumerate(found, 1):
+        try:
+            crypto.load_certificate(crypto.FILETYPE_PEM, piece)
+        except (crypto.Error, ValueError) as error:
+            raise ValueError(f"has a damaged certificate in it, number {number}; give whole ones") from error
     return path
 
 
-def header_value(text: str) -> str:
-    """A field value (RFC 9110 section 5.5)."""
+def pem_certificates(data: bytes) -> list[bytes]:
+    """The certificates in a PEM file, whatever else is in it."""
+    return re.findall(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", data, re.DOTALL)
+
+
+def line(text: str) -> str:
+    """One line of text."""
     if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text):
         raise ValueError("has a line break or control character in it; give one line of text")
     return text
 
 
+def header_value(text: str) -> str:
+    """A field value (RFC 9110 section 5.5)."""
+    if not line(text).isascii():
+        raise ValueError("has a character in it that a header field cannot carry; give plain ASCII text")
+    return text
+
+
 def user_name(text: str) -> str:
     """A user-id of basic authentication (RFC 7617 section 2)."""
-    if ":" in header_value(text):
+    if ":" in line(text):
         raise ValueError("has a colon in it, which basic authentication does not allow; give the password separately")
     return text
