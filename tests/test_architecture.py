@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vault.kitchen": {"vault.cache", "vault.sources", "vault.store"},
     "vault.body": set(),
     "vault.store": {"vault.paths", "vault.eviction"},
-    "vault.backends": {"vault.options", "vault.values", "vault.formats", "vault.backend", "vault.paths"},
+    "vault.backends": {"vault.options", "vault.values", "vault.formats", "vault.backend", "vault.paths", "vault.memory"},
     "vault.backend": set(),
     "vault.web": {"vault.body", "vault.paths"},
     "vault.web.registry": {"vault.web", "vault.formats"},

@@ -441,7 +441,7 @@ class BackendTests(ConfigTestCase):
     def test_types(self) -> None:
         """An unknown type is refused with the types there are; a module must be one of a backend."""
         message = self.problem(BACKEND.replace("tests.test_config", "nonsense"))
-        self.assertIn("backends[0].type: is not a known type; give one of http", message)
+        self.assertIn("backends[0].type: is not a known type; give one of apt, http", message)
         self.assertIn("did you mean http?", self.problem(BACKEND.replace("tests.test_config", "htpp")))
         self.assertIn(
             "cannot be imported (ModuleNotFoundError", self.problem(BACKEND.replace("test_config", "nothing"))

@@ -15,7 +15,7 @@ from typing import Any
 from vault.artifact import DIGEST_BYTES, Digest
 from vault.formats.apt_paths import canonical, join
 
-PIECE = 256 * 1024
+STEP = 16 * 1024
 LONGEST_LINE = 16 * 1024 * 1024
 
 _SECTIONS = {
@@ -82,14 +82,13 @@ def lines(name: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
     decompressor, rest = make(), b""
     try:
         for piece in pieces:
-            while piece:
+            waiting = piece
+            while waiting:
                 if decompressor.eof:  # several compressed streams one after another are one file
                     decompressor = make()
                 # In small steps: what comes out may be ten times as much.
-                step, piece = piece[:16384], piece[16384:]
-                block = rest + decompressor.decompress(step)
-                if decompressor.eof and decompressor.unused_data:
-                    piece = decompressor.unused_data + piece
+                block = rest + decompressor.decompress(waiting[:STEP])
+                waiting = (decompressor.unused_data if decompressor.eof else b"") + waiting[STEP:]
                 whole, feed, rest = block.rpartition(b"\n")
                 if feed:
                     yield from whole.split(b"\n")

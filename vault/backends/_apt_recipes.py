@@ -1,0 +1,244 @@
+"""What requests are answered with: Release files, index files by name or digest, packages, patches, other files."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from vault.artifact import Digest
+from vault.backends._apt_fetch import fetch, fetch_index
+from vault.backends._apt_packages import Described
+from vault.backends._apt_refresh import pair_of, refresh
+from vault.backends._apt_suite import Generation, Suite
+from vault.errors import Missing, OtherVersion, Truncated, Unavailable, VaultError
+from vault.formats.apt_paths import join, relative
+from vault.formats.apt_release import Release, named
+from vault.interfaces import IKitchen, IRecipe
+from vault.outcome import Asked, Found, How
+
+if TYPE_CHECKING:
+    from vault.backends.apt import AptBackend
+
+PATIENCE = 5.0
+"""Seconds that a client waits for a refresh while there is a generation to serve."""
+
+REST = 10.0
+"""Seconds for which the upstream is not asked again after it failed to answer."""
+
+RECENT = 5.0
+"""Seconds for which nobody is asked again, however a client insists."""
+
+FILE_TTL = 7 * 86400.0
+"""Seconds after which a file that no index file describes is asked for again."""
+
+NOTED = 64
+
+
+async def freshen(backend: AptBackend, kitchen: IKitchen, suite: Suite, insist: bool) -> tuple[How, str | None]:
+    """See to it that what is served of a suite is recent enough; raises the reason where there is nothing."""
+    now = kitchen.now()
+    age = now - suite.checked
+
+    async def anew() -> None:
+        await refresh(backend, kitchen, suite)
+
+    name = f"refresh {suite.path}"
+    if suite.current is None:
+        if age < backend.negative_ttl:
+            return How.HIT, None  # it has none, as was just said
+        await kitchen.once(name, anew)
+        return How.MISS, None
+    if age < backend.ttl:
+        if insist and age > RECENT:
+            kitchen.behind(name, lambda: kitchen.once(name, anew))
+        return How.HIT, None
+    if suite.failure is not None and now - suite.tried < REST:
+        return How.STALE, suite.failure.proxy_error
+    if age < backend.ttl + backend.stale_while_revalidate:
+        kitchen.behind(name, lambda: kitchen.once(name, anew))
+        return How.STALE, "refreshing"
+    try:
+        await kitchen.within(PATIENCE, kitchen.once(name, anew))
+    except TimeoutError:
+        return How.STALE, "timeout"
+    if suite.failure is not None:
+        return How.STALE, suite.failure.proxy_error
+    return How.REVALIDATED, None
+
+
+def given(notes: dict[str, Any], suite: Suite) -> Generation | None:
+    """The generation that the client's connection was given the Release file of, while it is kept."""
+    identity = notes.get(f"apt {suite.key('')}")
+    return suite.find(identity) if identity is not None else None
+
+
+@implementer(IRecipe)
+@dataclass(frozen=True)
+class ReleaseRecipe:
+    """InRelease, Release or Release.gpg of a suite."""
+
+    backend: AptBackend
+    directory: str
+    name: str
+
+    async def find(self, kitchen: IKitchen, asked: Asked) -> Found:
+        """That of the generation which is served; of the same one for each connection."""
+        suite = await self.backend.suite(kitchen, self.directory)
+        generation = given(asked.notes, suite) if self.name == "Release.gpg" else None
+        how, detail = How.HIT, None
+        if generation is None or self.name not in generation.bodies:
+            try:
+                how, detail = await freshen(self.backend, kitchen, suite, asked.no_cache)
+            except Missing:
+                pass
+            except VaultError:
+                if self.name not in suite.missing:
+                    raise
+            generation = suite.current
+        if generation is None or (self.name == "InRelease" and generation.kind == "Release"):
+            raise Missing(f"{self.name} is not there")
+        if self.name not in generation.bodies and generation.kind == "InRelease":
+            await kitchen.once(f"pair {suite.path}", lambda: pair_of(self.backend, kitchen, suite, generation))
+        body = generation.bodies.get(self.name)
+        if body is None:
+            raise Missing(f"{self.name} is not there")
+        await kitchen.stored(suite.key(f"{self.name}#{generation.id}"))  # it is in use
+        asked.notes[f"apt {suite.key('')}"] = generation.id
+        head = generation.heads[self.name]
+        ttl = self.backend.ttl - (kitchen.now() - suite.checked)
+        return Found(body, how, head=head, detail=detail, ttl=ttl, fwd=_forwarded(how))
+
+
+def _forwarded(how: How) -> str | None:
+    return {How.MISS: "uri-miss", How.REVALIDATED: "stale"}.get(how)
+
+
+@implementer(IRecipe)
+@dataclass(frozen=True)
+class IndexRecipe:
+    """An index file by its plain name."""
+
+    backend: AptBackend
+    path: str
+
+    async def find(self, kitchen: IKitchen, asked: Asked) -> Found:
+        """As the generation lists it that the client has."""
+        suite = await self.backend.suite_of(kitchen, self.path)
+        if suite.current is None:
+            with contextlib.suppress(Missing):
+                await freshen(self.backend, kitchen, suite, False)
+        generation = given(asked.notes, suite) or suite.current
+        name = relative(self.path, suite.path)
+        release = await generation.read(kitchen) if generation is not None else None
+        if name is None or release is None or name not in release.files:
+            return await kitchen.find(self.backend.artifact(self.path, max_age=self.backend.ttl), asked)
+        suite.note_asked(kitchen, name)
+        try:
+            return await fetch_index(self.backend, kitchen, suite, release, name)
+        except (OtherVersion, Truncated) as error:
+            kitchen.behind(f"refresh {suite.path}", lambda: _again(self.backend, kitchen, suite))
+            raise Unavailable(f"{error}; the upstream may just be publishing", 5.0) from error
+
+
+async def _again(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> None:
+    await kitchen.once(f"refresh {suite.path}", lambda: refresh(backend, kitchen, suite))
+
+
+@implementer(IRecipe)
+@dataclass(frozen=True)
+class HashRecipe:
+    """An index file by its digest, in any of the four spellings."""
+
+    backend: AptBackend
+    directory: str
+    algorithm: str
+    value: str
+    path: str
+
+    async def find(self, kitchen: IKitchen, asked: Asked) -> Found:
+        """The file of that digest; where it cannot be had, 404, after which apt asks for the plain name at once."""
+        try:
+            return await self._find(kitchen, asked)
+        except Missing:
+            raise
+        except VaultError as error:
+            raise Missing(f"{error}; ask for it by its name") from error
+
+    async def _find(self, kitchen: IKitchen, asked: Asked) -> Found:
+        suite = await self.backend.suite_of(kitchen, self.path)
+        for generation in [suite.current, *suite.kept]:
+            release = await generation.read(kitchen) if generation is not None else None
+            for name in self._names(suite, release):
+                assert release is not None
+                if generation is suite.current:
+                    suite.note_asked(kitchen, name)
+                return await fetch_index(self.backend, kitchen, suite, release, name)
+            if self.algorithm == "sha256":
+                break  # it is found by its own key, in whatever generation it was
+        try:
+            digest = Digest(self.algorithm, self.value)
+        except ValueError as error:
+            raise Missing(f"{self.value} is no digest") from error
+        artifact = self.backend.artifact(self.path, digest=digest)
+        return await fetch(self.backend, kitchen, artifact)
+
+    def _names(self, suite: Suite, release: Release | None) -> list[str]:
+        inner = "" if self.directory == suite.path else relative(self.directory, suite.path)
+        if release is None or inner is None:
+            return []
+        return list(named(release.files, inner, self.algorithm, self.value))
+
+
+@implementer(IRecipe)
+@dataclass(frozen=True)
+class FileRecipe:
+    """A package, a source file, a patch of an index file (in ``patches``, its directory), or anything else."""
+
+    backend: AptBackend
+    path: str
+    patches: str | None
+
+    async def find(self, kitchen: IKitchen, asked: Asked) -> Found:
+        """The file as the index files in use describe it; one that they do not know is asked for again now and then."""
+        known = await self._described(kitchen)
+        if not known:
+            return await kitchen.find(self.backend.artifact(self.path, max_age=FILE_TTL), self._insisting(asked))
+        artifacts = [self.backend.artifact(self.path, digest=one.digest, size=one.size) for one in known]
+        artifact = artifacts[0]
+        if len(artifacts) > 1:
+            # Suites that were made at different times: what is stored will do if one of them has it so.
+            stored = await kitchen.stored(artifact.key)
+            fitting = [one for one in artifacts if stored is not None and one.digest == _digest(stored.sha256)]
+            artifact = (fitting or artifacts)[0]
+        if asked.head_only:
+            return await kitchen.find(artifact, asked)
+        return await fetch(self.backend, kitchen, artifact)
+
+    async def _described(self, kitchen: IKitchen) -> tuple[Described, ...]:
+        await self.backend.begin(kitchen)
+        if self.patches is None:
+            return await self.backend.state.packages.find(kitchen, self.path)
+        suite = await self.backend.suite_of(kitchen, self.path)
+        release = suite.current.release if suite.current is not None else None
+        index = relative(join(self.patches, "Index"), suite.path)
+        if release is None or index is None or index not in release.files:
+            return ()
+        key = suite.index_key(index, release.files[index])
+        found = await self.backend.state.packages.look_up(kitchen, index, key, [self.path.rpartition("/")[2]])
+        return (found,) if found is not None else ()
+
+    def _insisting(self, asked: Asked) -> Asked:
+        """A client that asks for the same again, on the same connection, did not like what it got."""
+        before: list[str] = asked.notes.setdefault("apt files", [])
+        again = self.path in before
+        if not again:
+            before.append(self.path)
+            del before[:-NOTED]
+        return replace(asked, no_cache=again)
+
+
+def _digest(sha256: str | None) -> Digest | None:
+    return None if sha256 is None else Digest("sha256", sha256)

@@ -1,0 +1,257 @@
+"""How a suite comes to a new generation: what the upstream has is seen, compared, completed, and only then served.
+
+the upstream has             what is done
+the Release files served     nothing; they are good for another while
+an older Release             it is not taken
+half of a pair               waited for: one of Release and Release.gpg has changed, the other has not
+a newer Release              the index files that clients use are fetched by its digests; where one cannot be had,
+                             that is waited for too
+no InRelease                 Release and Release.gpg instead
+no answer                    what is served is served on
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import ensureDeferred
+from twisted.logger import Logger
+
+from vault.artifact import Head
+from vault.backends._apt_fetch import END, fetch_index, let_go
+from vault.backends._apt_suite import MAX_RELEASE, Generation, Suite
+from vault.errors import BrokenAnswer, Missing, Unavailable, VaultError
+from vault.formats.apt_release import Release, parse, same_text
+from vault.freshness import parse_date
+from vault.interfaces import IBody, IKitchen
+from vault.outcome import How
+
+if TYPE_CHECKING:
+    from vault.backends.apt import AptBackend
+
+TORN_PATIENCE = 600.0
+"""Seconds after which half of a pair, or a listed file that is not there, counts as meant so."""
+
+PAUSES = (1.0, 2.0, 4.0, 6.0, 8.0, 15.0, 30.0, 30.0, 60.0, 60.0)
+"""Seconds between looks while a new generation is not whole."""
+
+AT_ONCE = 4
+"""Index files fetched at the same time."""
+
+log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A Release file as the upstream has it; not ``sure`` where it could not be asked now."""
+
+    data: bytes
+    head: Head
+    sure: bool
+
+    @property
+    def digest(self) -> str:
+        """The file's SHA256."""
+        return sha256(self.data).hexdigest()
+
+
+class Torn(Unavailable):
+    """The upstream is just publishing: what it has does not belong together yet."""
+
+
+async def refresh(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> None:
+    """See what the upstream has; raises the reason where there is nothing to serve."""
+    suite.tried = kitchen.now()
+    try:
+        sure = await _refresh(backend, kitchen, suite)
+    except Torn as error:
+        suite.failure = None
+        suite.checked = kitchen.now()
+        suite.waiting = True
+        log.info("{suite}: {error}", suite=suite.key(""), error=str(error))
+        if suite.current is None:
+            raise
+        kitchen.behind(f"wait for {suite.path}", lambda: _watch(backend, kitchen, suite))
+    except VaultError as error:
+        suite.failure = error
+        if suite.current is None:
+            raise
+        log.info("{suite}: {error}; the kept one is served", suite=suite.key(""), error=str(error))
+    else:
+        suite.waiting = False
+        if sure:
+            suite.failure = None
+            suite.checked = kitchen.now()
+        else:
+            suite.failure = Unavailable("the upstream could not be asked")
+
+
+async def _watch(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> None:
+    """Look again and again while a new generation is being published."""
+    for pause in PAUSES:
+        await kitchen.sleep(pause)
+        await kitchen.once(f"refresh {suite.path}", lambda: refresh(backend, kitchen, suite))
+        if not suite.waiting:
+            return
+
+
+async def see(backend: AptBackend, kitchen: IKitchen, suite: Suite, name: str) -> Seen | None:
+    """One Release file as the upstream has it, None where it says that it has none; raises a VaultError."""
+    artifact = backend.release_artifact(suite.path, name)
+    try:
+        if name in suite.missing:
+            # HEAD, asked once: while the upstream is down nobody waits for it.
+            try:
+                await kitchen.ask(artifact)
+            except BrokenAnswer as error:
+                log.debug("{suite}: {error}", suite=suite.key(name), error=str(error))
+        found = await kitchen.fetch(artifact, no_cache=True)
+    except Missing:
+        if name not in suite.missing:
+            suite.missing.add(name)
+            suite.save_soon(kitchen)
+        return None
+    if name in suite.missing and found.how is not How.STALE:
+        suite.missing.discard(name)
+        suite.save_soon(kitchen)
+    data = await kitchen.read(found.body, MAX_RELEASE)
+    return Seen(data, found.body.head, found.how is not How.STALE)
+
+
+async def _refresh(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> bool:
+    """True where the upstream said what it has, and it was taken or need not be."""
+    signed = await see(backend, kitchen, suite, "InRelease")
+    if signed is not None:
+        await _consider(backend, kitchen, suite, "InRelease", {"InRelease": signed})
+        return signed.sure
+    pair = await _pair(backend, kitchen, suite)
+    if not pair:
+        if suite.current is not None and suite.current.kind == "InRelease":
+            raise Missing("the upstream no longer has this suite")
+        suite.checked = kitchen.now()
+        raise Missing("the upstream has neither InRelease nor Release here")
+    await _consider(backend, kitchen, suite, "Release", pair)
+    return all(one.sure for one in pair.values())
+
+
+async def _pair(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> dict[str, Seen]:
+    """Release, and Release.gpg if there is one, of the same instant; raises Torn."""
+    for last in (False, True):
+        release = await see(backend, kitchen, suite, "Release")
+        if release is None:
+            return {}
+        signature = await see(backend, kitchen, suite, "Release.gpg")
+        if signature is None:
+            return {"Release": release}
+        known = suite.current
+        if known is not None and "Release.gpg" in known.bodies:
+            _check_pair(kitchen, suite, known, release, signature)
+            return {"Release": release, "Release.gpg": signature}
+        # Nothing to compare with: a signature is not made before what it signs.
+        made, signed = parse_date(release.head.last_modified), parse_date(signature.head.last_modified)
+        if made is None or signed is None or signed >= made or last:
+            return {"Release": release, "Release.gpg": signature}
+        await kitchen.sleep(1.0)
+        for name in ("Release", "Release.gpg"):
+            await kitchen.remove(suite.key(name))
+    return {}
+
+
+def _check_pair(kitchen: IKitchen, suite: Suite, known: Generation, release: Seen, signature: Seen) -> None:
+    if not (release.sure and signature.sure):
+        return
+    changed = [
+        name for name, seen in (("Release", release), ("Release.gpg", signature))
+        if known.bodies[name].sha256 != seen.digest
+    ]  # fmt: skip
+    if changed == ["Release"]:
+        raise Torn("Release is new and Release.gpg is not yet")
+    if changed == ["Release.gpg"]:
+        since = suite.seen_since.setdefault(signature.digest, kitchen.now())
+        if kitchen.now() - since < TORN_PATIENCE:  # else it was just signed again
+            raise Torn("Release.gpg is new and Release is not yet")
+
+
+async def _consider(backend: AptBackend, kitchen: IKitchen, suite: Suite, kind: str, seen: dict[str, Seen]) -> None:
+    """Serve these Release files from now on, if they are newer and their generation can be had; raises Torn."""
+    identity = sha256("".join(one.digest for one in seen.values()).encode()).hexdigest()
+    current = suite.current
+    if current is not None and current.id == identity:
+        if all(one.sure for one in seen.values()):
+            current.heads.update({name: one.head for name, one in seen.items()})
+        return
+    if current is not None and not all(one.sure for one in seen.values()):
+        return  # an old copy that lies in the cache is no news
+    try:
+        release = await kitchen.work(parse, seen[kind].data, kind == "InRelease")
+    except ValueError as error:
+        await kitchen.remove(suite.key(kind))
+        if current is None:
+            raise BrokenAnswer(f"the upstream's {kind} is none: {error}") from error
+        raise Torn(f"{kind} is not one: {error}") from error
+    generation = Generation(identity, kind, {}, {name: one.head for name, one in seen.items()}, release)
+    if current is not None:
+        new, old = generation.age_date(release), current.age_date(await current.read(kitchen))
+        if new is not None and old is not None and new < old:
+            log.warn("{suite}: the upstream has an older Release than the one served; not taken", suite=suite.key(""))
+            return
+        await _complete(backend, kitchen, suite, generation, release)
+    for name, one in seen.items():
+        generation.bodies[name] = await _keep(kitchen, suite, name, identity, one)
+    await suite.switch(kitchen, generation, backend.generation_ttl)
+    suite.seen_since.clear()
+    await backend.changed(kitchen, suite)
+    log.info("{suite}: serving the generation {id}", suite=suite.key(""), id=identity[:12])
+
+
+async def _keep(kitchen: IKitchen, suite: Suite, name: str, identity: str, seen: Seen) -> IBody:
+    key = suite.key(f"{name}#{identity}")
+    return await kitchen.make(key, seen.digest, lambda: [seen.data], seen.head.headers)
+
+
+async def _complete(backend: AptBackend, kitchen: IKitchen, suite: Suite, new: Generation, release: Release) -> None:
+    """Have every index file that clients use, as a new generation lists them; raises Torn where one cannot be had."""
+    wanted = [name for name in suite.needed(kitchen.now()) if name in release.files]
+
+    async def work() -> None:
+        while wanted:
+            name = wanted.pop()
+            try:
+                found = await fetch_index(backend, kitchen, suite, release, name)
+                if found.how is How.BYPASS:
+                    let_go(found.body)  # it cannot be stored, but it can be had
+                else:
+                    await found.body.grown(END)
+            except Missing as error:
+                since = suite.seen_since.setdefault(new.id, kitchen.now())
+                if kitchen.now() - since < TORN_PATIENCE:
+                    raise Torn(f"{name} is not there yet") from error
+            except VaultError as error:
+                raise Torn(f"{name} cannot be had as the new Release lists it: {error}") from error
+
+    workers = [ensureDeferred(work()) for _ in range(min(AT_ONCE, len(wanted)))]
+    try:
+        for worker in workers:
+            await worker
+    finally:
+        wanted.clear()
+        for worker in workers:
+            worker.addErrback(lambda failure: None)
+
+
+async def pair_of(backend: AptBackend, kitchen: IKitchen, suite: Suite, generation: Generation) -> None:
+    """Give a generation with an InRelease the Release and Release.gpg that go with it; raises a VaultError."""
+    release = await see(backend, kitchen, suite, "Release")
+    if release is None:
+        raise Missing("the upstream has no Release beside InRelease")
+    signed = await kitchen.read(generation.bodies["InRelease"], MAX_RELEASE)
+    if not same_text(signed, release.data):
+        raise Unavailable("the upstream's Release is not of the same generation as the InRelease served", 5.0)
+    signature = await see(backend, kitchen, suite, "Release.gpg")
+    for name, seen in (("Release", release), ("Release.gpg", signature)):
+        if seen is not None and name not in generation.bodies:
+            generation.heads[name] = seen.head
+            generation.bodies[name] = await _keep(kitchen, suite, name, generation.id, seen)
+    suite.save_soon(kitchen)
