@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vault.backend": set(),
     "vault.web": {"vault.body", "vault.paths"},
     "vault.web.registry": {"vault.web", "vault.formats"},
+    "vault.web.tunnel": {"vault.web", "vault.connect"},
     "vault.paths": set(),
     "vault.formats": {"vault.paths"},
     "vault.eviction": set(),

@@ -20,7 +20,7 @@ from vault.document import Document, Problems
 from vault.errors import ConfigError
 from vault.interfaces import IBackend
 from vault.options import PLACEHOLDER_PREFIX, Options, Section, UpstreamOptions
-from vault.values import Network, byte_size, directory, mode, network, rate, timeout
+from vault.values import Network, authority, byte_size, directory, mode, network, rate, timeout
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("text", "json")
@@ -83,7 +83,10 @@ class BackendConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole configuration.  ``file`` is its name for people; ``access_allow`` is empty where everyone may ask."""
+    """A whole configuration.  ``file`` is its name for people; ``access_allow`` is empty where everyone may ask.
+
+    ``connect_allow`` has the hosts and ports that CONNECT may lead to.
+    """
 
     file: str
     http_host: str
@@ -97,6 +100,7 @@ class Config:
     cache: CacheOptions
     limits: Limits
     access_allow: tuple[Network, ...]
+    connect_allow: tuple[tuple[str, int], ...]
     backends: tuple[BackendConfig, ...]
 
 
@@ -135,6 +139,7 @@ def load_text(text: str, name: str, environ: Mapping[str, str]) -> Config:
         cache=_cache(root.section("cache")),
         limits=_limits(root, root.section("limits")),
         access_allow=root.section("access").parsed_items("allow", network),
+        connect_allow=root.parsed_items("connect_allow", authority),
         backends=_backends(root, offline, problems),
     )
     root.close()

@@ -41,6 +41,7 @@ from vault.web.registry import RegistryResource
 from vault.web.resource import ArtifactResource
 from vault.web.root import RootResource
 from vault.web.site import VaultSite
+from vault.web.tunnel import Tunnels
 
 CHECKPOINT = 5.0
 """Seconds between two looks at what running fills have not yet synced, and at the space on the disk."""
@@ -147,6 +148,7 @@ class VaultService(Service):
             limits=config.limits,
             access_log=AccessLog(config.log_format),
             access_allow=config.access_allow,
+            tunnels=Tunnels(self._reactor, config.connect_allow),
         )
 
     def _make_root(self, config: Config) -> RootResource:
@@ -239,6 +241,7 @@ class VaultService(Service):
                 limits=config.limits,
                 access_log=AccessLog(config.log_format),
                 access_allow=config.access_allow,
+                tunnels=Tunnels(self._reactor, config.connect_allow),
             )
         self.log.info("the configuration was read again from {file}", file=config.file)
 

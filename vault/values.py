@@ -103,6 +103,14 @@ def network(text: str) -> Network:
         raise ValueError(f"is not a network; {hint}") from None
 
 
+def authority(text: str) -> tuple[str, int]:
+    """A host (name or address, an IPv6 one in brackets) with a port."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", text)
+    if match is None or not 0 < int(match[3]) < 65536:
+        raise ValueError("is not a host with a port; give one such as deb.example:443 or [2001:db8::1]:443")
+    return (match[1] or match[2]).lower(), int(match[3])
+
+
 def rate(text: str) -> float:
     """A number above 0."""
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or not 0 < float(text) <= LARGEST:

@@ -1,4 +1,4 @@
-"""A small signed APT repository that the tests build themselves: dpkg-deb, apt-ftparchive, gpg with a throw-away key."""
+"""A small signed APT repository that tests build: dpkg-deb, apt-ftparchive, gpg with a throw-away key."""
 
 from __future__ import annotations
 

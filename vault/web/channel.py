@@ -30,6 +30,7 @@ from vault.web.request import MAX_BODY, VaultRequest
 
 if TYPE_CHECKING:
     from vault.web.site import VaultSite
+    from vault.web.tunnel import Tunnel
 
 MAX_HEAD = 32 * 1024
 LINGER = 2.0
@@ -66,6 +67,7 @@ class VaultChannel(HTTPChannel):
     surplus = False
     """True for a connection beyond the allowed number: its first request is answered with 503."""
 
+    _tunnel: Tunnel | None = None
     _fresh = True
     _head_size = 0
     _fields = 0
@@ -93,6 +95,8 @@ class VaultChannel(HTTPChannel):
         self._set_deadline(None)
         self.stall.stop()
         self.site.departed(self)
+        if self._tunnel is not None:
+            self._tunnel.client_gone()
         super().connectionLost(reason)
 
     def abort(self) -> None:
@@ -173,8 +177,18 @@ class VaultChannel(HTTPChannel):
 
     def rawDataReceived(self, data: bytes) -> None:
         """A part of a body, or what came behind the request that is being answered."""
-        if not self.closing:
+        if self._tunnel is not None:
+            self._tunnel.from_client(data)
+        elif not self.closing:
             super().rawDataReceived(data)
+
+    def become(self, tunnel: Tunnel) -> None:
+        """From now on everything that arrives is ``tunnel``'s, beginning with what waits."""
+        self._tunnel = tunnel
+        waiting, self._dataBuffer = b"".join(self._dataBuffer), []
+        if waiting:
+            tunnel.from_client(waiting)
+        self.transport.resumeProducing()
 
     def allContentReceived(self) -> None:
         """The request is complete."""

@@ -147,7 +147,7 @@ class VaultRequest(server.Request):
             self._refuse_method([b"GET", b"HEAD"])
             return True
         if self.method == b"CONNECT":
-            respond(self, 403, "This server does not open tunnels (CONNECT).")
+            self.site.tunnels.open(self)
             return True
         self.prepath = []
         if self.uri == b"*":

@@ -59,6 +59,22 @@ class Welcome(Resource):
         return NOT_DONE_YET
 
 
+class UsageInformation(Resource):
+    """What apt-cacher-ng answers for ``/``, by which auto-apt-proxy knows that a proxy for APT is here."""
+
+    isLeaf = True
+
+    def render(self, request: VaultRequest) -> int:
+        """Answer."""
+        body = b"406 Usage Information: this is a proxy for APT.\n"
+        request.setResponseCode(406, b"Usage Information")
+        request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
+        request.setHeader(b"Content-Length", b"%d" % len(body))
+        request.write(body)
+        request.finish()
+        return NOT_DONE_YET
+
+
 class RootResource(Resource):
     """The tree: prefixes to backends, longest first; the pages for machines; targets in absolute form."""
 
@@ -73,6 +89,8 @@ class RootResource(Resource):
         absolute = request.absolute_form()
         try:
             if absolute is None:
+                if request.uri == b"/" and from_apt(request):
+                    return UsageInformation()
                 return self._local(request.uri)
             scheme, authority, raw = absolute
             if scheme == "http" and authority.upper() == "HTTPS" and raw.startswith("///"):
@@ -104,12 +122,34 @@ class RootResource(Resource):
             if path == prefix[:-1]:
                 query = canonical[len(path) :]
                 return Refusal(301, f"The address is {prefix}", prefix + query)
+        named = self._named(target)
+        if named is not None:
+            return named
         known = ", ".join(sorted(artifact.backend.prefix for artifact in self._artifacts))
         if path == "/":
             return Welcome(f"Artifact Vault. It serves {known}; /healthz and /readyz tell how it is.")
         return Refusal(404, f"Nothing is served here; the prefixes are {known}.")
 
+    def _named(self, target: bytes) -> IResource | None:
+        """The resource of ``/host/path`` or ``/HTTPS///host/path``, apt-cacher-ng's spellings; None if none covers it."""
+        text = target.decode("utf-8", "surrogateescape")
+        secure = text[:9].upper() == "/HTTPS///"
+        authority, slash, rest = text[9 if secure else 1 :].partition("/")
+        if not slash or not any(char in authority for char in ".:"):
+            return None
+        try:
+            found = self._covering("https" if secure else "http", authority, slash + rest)
+        except BadRequest:
+            return None
+        return found
+
     def _proxied(self, scheme: str, authority: str, raw: str) -> IResource:
+        found = self._covering(scheme, authority, raw)
+        if found is None:
+            return Refusal(403, "This server is no open proxy: no backend's upstream covers this URL.")
+        return found
+
+    def _covering(self, scheme: str, authority: str, raw: str) -> IResource | None:
         try:
             asked = origin_of(f"{scheme}://{authority}/")
         except ValueError as error:
@@ -122,7 +162,7 @@ class RootResource(Resource):
             if origin_of(base.geturl()) == asked and path.startswith(base.path)
         ]
         if not candidates:
-            return Refusal(403, "This server is no open proxy: no backend's upstream covers this URL.")
+            return None
         _, artifact, rest = max(candidates, key=lambda candidate: candidate[0])
         return self._below(artifact, rest)
 
@@ -130,6 +170,11 @@ class RootResource(Resource):
         if isinstance(artifact, RegistryResource):
             return self._registries.below(artifact, rest)
         return artifact.at(rest)
+
+
+def from_apt(request: VaultRequest) -> bool:
+    """True for a request of apt's own, or of what asks by its means."""
+    return (request.getHeader(b"User-Agent") or b"").startswith(b"Debian APT")
 
 
 def is_self(authority: str, request: VaultRequest) -> bool:

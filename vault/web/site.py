@@ -16,6 +16,7 @@ from vault.web.accesslog import AccessLog
 from vault.web.channel import VaultChannel
 from vault.web.limits import ByteRate, Limits, RequestRate
 from vault.web.request import VaultRequest
+from vault.web.tunnel import Tunnels
 
 SERVER_NAME = b"artifact-vault/" + __version__.encode("ascii")
 
@@ -33,6 +34,7 @@ class VaultSite(server.Site):
     """A site of VaultChannels and VaultRequests.
 
     ``limits`` and ``access_allow`` (no networks: everyone may ask) hold for all listeners of the site.
+    ``tunnels`` are where CONNECT leads.
     ``request_rate`` and ``byte_rate`` are the counters that belong to the limits; a body takes what it may send from
     ``byte_rate``.
     """
@@ -51,6 +53,7 @@ class VaultSite(server.Site):
         access_log: AccessLog,
         access_allow: Networks = (),
         server_name: bytes = SERVER_NAME,
+        tunnels: Tunnels | None = None,
     ) -> None:
         # No timeout of Twisted's: the channel has its own.
         super().__init__(root, timeout=None, reactor=reactor, **_FORMS)
@@ -58,6 +61,7 @@ class VaultSite(server.Site):
         self.access_allow = access_allow
         self.access_log = access_log
         self.server_name = server_name
+        self.tunnels = tunnels or Tunnels(reactor)
         self.request_rate = RequestRate(reactor, limits.requests_per_second)
         self.byte_rate = ByteRate(reactor, limits.bytes_per_second)
         self.draining = False
@@ -72,6 +76,7 @@ class VaultSite(server.Site):
         limits: Limits | None = None,
         access_allow: Networks | None = None,
         access_log: AccessLog | None = None,
+        tunnels: Tunnels | None = None,
     ) -> None:
         """Take what is given from now on; requests under way keep the resource that answers them."""
         if root is not None:
@@ -84,6 +89,8 @@ class VaultSite(server.Site):
             self.access_allow = access_allow
         if access_log is not None:
             self.access_log = access_log
+        if tunnels is not None:
+            self.tunnels = tunnels
 
     # Connections.
 
