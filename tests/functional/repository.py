@@ -132,7 +132,7 @@ class Repository:
         when = time.time() if date is None else date
         files = self.indexes()
         names = [name for name in files if not name.endswith("Packages")]
-        text = f"Origin: Test\nSuite: test\nCodename: test\nLabel: generation {self.serial}\n"
+        text = f"Origin: Test\nSuite: test\nCodename: test\nX-Serial: {self.serial}\n"
         text += f"Date: {formatdate(when, usegmt=True).replace('GMT', 'UTC')}\nArchitectures: all {architecture()}\n"
         text += "Components: main\n" + ("Acquire-By-Hash: yes\n" if self.by_hash else "")
         for field, algorithm in (("MD5Sum", "md5"), ("SHA256", "sha256")):
@@ -152,6 +152,12 @@ class Repository:
                 self.write("InRelease", self.keys.inline(text.encode()))
         if gpg:
             self.write("Release.gpg", self.keys.detached((self.suite / "Release").read_bytes()))
+
+    def directory_for(self, name: str) -> Path:
+        """A directory for what is worked out about an index file."""
+        directory = self.root.parent / "work" / name.replace("/", "-")
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
 
     def write(self, name: str, data: bytes) -> None:
         """Replace one file in one step; its time is some seconds ago, as of what has been published for a while."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,8 @@ class ReleaseRecipe:
         await kitchen.stored(suite.key(f"{self.name}#{generation.id}"))  # it is in use
         asked.notes[f"apt {suite.key('')}"] = generation.id
         head = generation.heads[self.name]
-        ttl = self.backend.ttl - (kitchen.now() - suite.checked)
+        left = self.backend.ttl - (kitchen.now() - suite.checked)
+        ttl = left if math.isfinite(left) else None  # not checked yet since a restart
         return Found(body, how, head=head, detail=detail, ttl=ttl, fwd=_forwarded(how))
 
 
