@@ -19,7 +19,7 @@ from vault.backends._apt_packages import Packages
 from vault.backends._apt_recipes import FileRecipe, HashRecipe, IndexRecipe, ReleaseRecipe
 from vault.backends._apt_suite import MAX_RELEASE, Suite
 from vault.errors import VaultError
-from vault.formats.apt_paths import Kind, ancestors, by_hash, classify, guessed_suite, join
+from vault.formats.apt_paths import Kind, ancestors, as_sent, by_hash, classify, guessed_suite, join, one_spelling
 from vault.formats.apt_release import Listed
 from vault.interfaces import IBackend, IKitchen, IRecipe
 from vault.memory import Memory
@@ -64,6 +64,7 @@ class AptBackend(Backend):
         """A recipe, or the artifact of what is no part of a repository's structure."""
         if "?" in path:
             return self.artifact(path, max_age=self.ttl)
+        path = one_spelling(path)
         place = classify(path)
         if place.kind is Kind.LISTING:
             return self.artifact(path, max_age=self.ttl)
@@ -81,7 +82,7 @@ class AptBackend(Backend):
         """The file of a path."""
         return Artifact(
             key=f"{self.name}/{path}",
-            urls=tuple(base + path for base in self.upstreams),
+            urls=tuple(base + as_sent(path) for base in self.upstreams),
             max_age=max_age,
             digest=digest,
             size=size,
@@ -98,7 +99,7 @@ class AptBackend(Backend):
         paths = [join(suite.path, by_hash(name, digest.algorithm, digest.value))] if hashed else []
         paths.append(join(suite.path, name))
         artifact = self.artifact(paths[-1], digest=digest, size=listed.size)
-        urls = tuple(base + path for base in self.upstreams for path in paths)
+        urls = tuple(base + as_sent(path) for base in self.upstreams for path in paths)
         return replace(artifact, key=suite.index_key(name, listed), urls=urls)
 
     # -- suites -----------------------------------------------------------------------------------------------------

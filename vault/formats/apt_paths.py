@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 RELEASE_FILES = ("InRelease", "Release", "Release.gpg")
 SAFE = "/!$&'()*+,;=:@"
@@ -67,6 +67,16 @@ def classify(path: str) -> Place:
     if in_dists(path) or _INDEX.fullmatch(unquote(name)) or name == "Index":
         return Place(Kind.INDEX, directory, name)
     return Place(Kind.FILE, directory, name)
+
+
+def one_spelling(path: str) -> str:
+    """A canonical path with every character unencoded that can be: apt encodes ``+``, others do not."""
+    return quote(unquote_to_bytes(path), safe=SAFE)
+
+
+def as_sent(path: str) -> str:
+    """How such a path is asked for: with ``+`` encoded, as apt does, since some stores take it for a space."""
+    return path.replace("+", "%2B")
 
 
 def in_dists(path: str) -> bool:
