@@ -590,10 +590,11 @@ class SampleTests(ConfigTestCase):
         return replace(config, file="", backends=backends)
 
     def test_built_in(self) -> None:
-        """The built-in configuration serves Apache's archive, Python packages and Docker Hub on the default port."""
+        """The built-in configuration has a backend of each kind, on the default port."""
         config = configuration.built_in({})
         kinds = {backend.prefix: backend.type for backend in config.backends}
-        self.assertEqual(kinds, {"/archive.apache.org/": "http", "/pypi/": "pypi", "/dockerhub/": "oci"})
+        wanted = {"/archive.apache.org/": "http", "/pypi/": "pypi", "/dockerhub/": "oci", "/ubuntu/": "apt"}
+        self.assertEqual(kinds, wanted)
         self.assertEqual((config.http_host, config.http_port), ("localhost", 8080))
 
     def test_uncommented(self) -> None:

@@ -76,7 +76,8 @@ def one_spelling(path: str) -> str:
 
 def as_sent(path: str) -> str:
     """How such a path is asked for: with ``+`` encoded, as apt does, since some stores take it for a space."""
-    return path.replace("+", "%2B")
+    raw, mark, query = path.partition("?")
+    return raw.replace("+", "%2B") + mark + query
 
 
 def in_dists(path: str) -> bool:

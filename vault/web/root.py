@@ -131,7 +131,7 @@ class RootResource(Resource):
         return Refusal(404, f"Nothing is served here; the prefixes are {known}.")
 
     def _named(self, target: bytes) -> IResource | None:
-        """The resource of ``/host/path`` or ``/HTTPS///host/path``, apt-cacher-ng's spellings; None if none covers it."""
+        """What ``/host/path`` or ``/HTTPS///host/path`` is, apt-cacher-ng's spellings; None if nothing covers it."""
         text = target.decode("utf-8", "surrogateescape")
         secure = text[:9].upper() == "/HTTPS///"
         authority, slash, rest = text[9 if secure else 1 :].partition("/")
