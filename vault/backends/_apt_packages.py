@@ -45,6 +45,7 @@ class Packages:
         self._open: OrderedDict[str, IBody] = OrderedDict()
         self._answers: OrderedDict[str, tuple[Described, ...]] = OrderedDict()
         self._changes = 0
+        self._coming: dict[str, IBody] = {}
 
     def changed(self) -> None:
         """Another generation is served, or a table was made: what was found may not be so any more."""
@@ -53,10 +54,17 @@ class Packages:
 
     def describe(self, kitchen: IKitchen, name: str, key: str, body: IBody) -> None:
         """An index file has come, or is coming: read it behind, once."""
-        if key not in self._open and apt_index.kind(name) is not None and apt_index.readable(name):
-            kitchen.behind(
-                f"read {key}", lambda: kitchen.once(f"read {key}", lambda: self._table(kitchen, name, key, body))
-            )
+        if key in self._open or key in self._coming or apt_index.kind(name) is None or not apt_index.readable(name):
+            return
+        self._coming[key] = body
+
+        async def read() -> None:
+            try:
+                await kitchen.once(f"read {key}", lambda: self._table(kitchen, name, key, body))
+            finally:
+                del self._coming[key]
+
+        kitchen.behind(f"read {key}", read)
 
     async def _table(self, kitchen: IKitchen, name: str, key: str, body: IBody) -> IBody | None:
         await body.grown(END)
@@ -82,7 +90,7 @@ class Packages:
         if known is not None:
             self._open.move_to_end(key)
             return known
-        body = await kitchen.stored(key)
+        body = self._coming.get(key) or await kitchen.stored(key)
         if body is None:
             return None
         try:

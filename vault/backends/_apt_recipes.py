@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
-from vault.artifact import Digest
+from vault.artifact import Digest, Head
 from vault.backends._apt_fetch import fetch, fetch_index
 from vault.backends._apt_packages import Described
 from vault.backends._apt_refresh import pair_of, refresh
@@ -17,6 +17,7 @@ from vault.backends._apt_suite import Generation, Suite
 from vault.errors import Missing, OtherVersion, Truncated, Unavailable, VaultError
 from vault.formats.apt_paths import join, relative
 from vault.formats.apt_release import Release, named
+from vault.freshness import parse_date
 from vault.interfaces import IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 
@@ -108,10 +109,20 @@ class ReleaseRecipe:
             raise Missing(f"{self.name} is not there")
         await kitchen.stored(suite.key(f"{self.name}#{generation.id}"))  # it is in use
         asked.notes[f"apt {suite.key('')}"] = generation.id
-        head = generation.heads[self.name]
+        head = self._head(suite, generation)
         left = self.backend.ttl - (kitchen.now() - suite.checked)
         ttl = left if math.isfinite(left) else None  # not checked yet since a restart
         return Found(body, how, head=head, detail=detail, ttl=ttl, fwd=_forwarded(how))
+
+    def _head(self, suite: Suite, generation: Generation) -> Head:
+        """Without its date where that would tell a client that what it has from before is newer."""
+        head = generation.heads[self.name]
+        before = max((_time(one.heads.get(self.name)) for one in suite.kept), default=0)
+        return head.with_headers({"Last-Modified": None}) if _time(head) < before else head
+
+
+def _time(head: Head | None) -> int:
+    return parse_date(head.last_modified if head is not None else None) or 0
 
 
 def _forwarded(how: How) -> str | None:
