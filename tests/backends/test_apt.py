@@ -1,0 +1,298 @@
+"""``type: apt`` on a clock moved by hand: generations, what is asked upstream, and what clients get when that fails."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+from email.utils import formatdate
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.memory import DATE, START, Asked, Client, Rig, RigCase
+from vault.artifact import Artifact
+from vault.backends.apt import AptBackend
+from vault.interfaces import IBackend, IRecipe
+
+NAME = "main/binary-all/Packages.xz"
+SUITE = "dists/test"
+
+
+def clear_signed(text: str) -> bytes:
+    """As an InRelease; nobody here checks the signature."""
+    return (
+        f"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n{text}\n"
+        "-----BEGIN PGP SIGNATURE-----\n\nx\n-----END PGP SIGNATURE-----\n"
+    ).encode()
+
+
+class Mirror:
+    """What the origin has: ``publish`` makes generation ``number``, whose one package is of that content."""
+
+    def __init__(self, by_hash: bool = True) -> None:
+        self.by_hash = by_hash
+        self.files: dict[str, bytes] = {}
+        self.times: dict[str, float] = {}
+        self.down = False
+        self.publish(1)
+
+    def publish(self, number: int, indexes: bool = True, date: float = START) -> None:
+        """Put the files of a generation there."""
+        deb = b"package %d" % number
+        stanza = f"Package: p\nFilename: pool/p.deb\nSize: {len(deb)}\nSHA256: {hashlib.sha256(deb).hexdigest()}\n\n"
+        packages = lzma.compress(stanza.encode())
+        digest = hashlib.sha256(packages).hexdigest()
+        text = f"Suite: test\nX-Number: {number}\nDate: {formatdate(date + number, usegmt=True)}\n"
+        text += "Acquire-By-Hash: yes\n" if self.by_hash else ""
+        text += f"SHA256:\n {digest} {len(packages)} {NAME}\n"
+        if indexes:
+            self.put(f"{SUITE}/{NAME}", packages, number)
+            self.put("pool/p.deb", deb, number)
+            if self.by_hash:
+                self.put(f"{SUITE}/main/binary-all/by-hash/SHA256/{digest}", packages, number)
+        self.put(f"{SUITE}/InRelease", clear_signed(text), number)
+        self.hash = digest
+        self.packages = packages
+        self.deb = deb
+
+    def put(self, path: str, data: bytes, number: int) -> None:
+        """One file, a little newer with each generation."""
+        self.files["/" + path] = data
+        self.times["/" + path] = START - 10000 + number
+
+    def answer(self, asked: Asked) -> None:
+        """As a mirror does."""
+        data = self.files.get(asked.target)
+        if self.down:
+            asked.answer(503)
+        elif data is None:
+            asked.answer(404)
+        else:
+            modified = formatdate(self.times[asked.target], usegmt=True)
+            if asked.get("If-Modified-Since") == modified:
+                asked.answer(304, f"Last-Modified: {modified}", f"Date: {DATE}")
+            elif asked.method == "HEAD":
+                asked.head(200, f"Last-Modified: {modified}", f"Date: {DATE}", length=len(data))
+            else:
+                asked.answer(200, f"Last-Modified: {modified}", f"Date: {DATE}", body=data)
+
+
+class PathTests(SynchronousTestCase):
+    """What paths stand for."""
+
+    def test_resolve(self) -> None:
+        """Repository files are recipes; listings and what has a query are artifacts that expire."""
+        backend = AptBackend("u", "/u/", ("http://a.test/u/", "http://b.test/"))
+        self.assertTrue(verifyObject(IBackend, backend))
+        for path in ("dists/n/InRelease", "dists/n/main/binary-all/Packages", "pool/a.deb", f"by-hash/SHA1/{'a' * 40}"):
+            self.assertTrue(verifyObject(IRecipe, backend.resolve(path, {})), path)
+        listing = backend.resolve("pool/", {})
+        assert isinstance(listing, Artifact)
+        self.assertEqual((listing.urls, listing.max_age), (("http://a.test/u/pool/", "http://b.test/pool/"), 30.0))
+
+    def test_plus(self) -> None:
+        """A plus is asked for in the encoded form, which every server takes for a plus; a query is left alone."""
+        backend = AptBackend("u", "/u/", ("http://a.test/",))
+        self.assertEqual(backend.artifact("pool/g++~1.deb").urls, ("http://a.test/pool/g%2B%2B~1.deb",))
+        self.assertEqual(backend.artifact("x?a+b").urls, ("http://a.test/x?a+b",))
+
+    def test_equal(self) -> None:
+        """What a backend has learnt does not make it another: it is kept when the configuration is read again."""
+        first, second = AptBackend("u", "/u/", ("http://a.test/",)), AptBackend("u", "/u/", ("http://a.test/",))
+        first.state.suites["x"] = first.state.suites.get("x")  # type: ignore[assignment]
+        self.assertEqual(first, second)
+
+
+class GenerationTests(RigCase):
+    """One suite."""
+
+    def start(self, by_hash: bool = True, **options: Any) -> Rig:
+        """A vault in front of a mirror with one generation, whose index a client has asked for."""
+        self.mirror = Mirror(by_hash)
+        rig = self.rig(backend=AptBackend("files", "/files/", ("http://origin.test/",), **options))
+        rig.origin.answer = self.mirror.answer
+        return rig
+
+    def number(self, rig: Rig) -> int:
+        """The generation that a client is given."""
+        client = rig.request(f"{SUITE}/InRelease", "Cache-Control: max-age=0")
+        self.assertEqual(client.status, 200, client.raw)
+        return int(client.body.split(b"X-Number: ")[1].split()[0])
+
+    def index(self, rig: Rig) -> Client:
+        """The index file by its plain name."""
+        return rig.request(f"{SUITE}/{NAME}", "Cache-Control: max-age=0")
+
+    def count(self, rig: Rig) -> int:
+        """The requests that the mirror has had."""
+        return len(rig.origin.requests)
+
+    def test_fresh(self) -> None:
+        """apt's max-age=0 on every file costs the upstream nothing while the Release file is fresh."""
+        rig = self.start()
+        self.number(rig)
+        self.index(rig)
+        before = self.count(rig)
+        rig.net.pass_time(4)
+        self.assertEqual(self.number(rig), 1)
+        self.assertEqual(self.index(rig).headers["x-cache"], "HIT")
+        self.assertEqual(self.count(rig), before)
+
+    def test_insisting(self) -> None:
+        """After five seconds it has the Release file confirmed behind, once, and is answered at once."""
+        rig = self.start()
+        self.number(rig)
+        before = self.count(rig)
+        rig.net.pass_time(10)
+        rig.request(f"{SUITE}/InRelease", "Cache-Control: max-age=0")
+        rig.request(f"{SUITE}/InRelease", "Cache-Control: max-age=0")
+        self.assertEqual([one.target for one in rig.origin.requests[before:]], [f"/{SUITE}/InRelease"])
+
+    def test_long_idle(self) -> None:
+        """After a long time the first client waits for the new generation, which is there at once."""
+        rig = self.start()
+        self.number(rig)
+        self.index(rig)
+        self.mirror.publish(2)
+        rig.net.pass_time(1000)
+        self.assertEqual(self.number(rig), 2)
+        self.assertEqual(self.index(rig).body, self.mirror.packages)
+
+    def test_slow_upstream(self) -> None:
+        """It does not wait longer than five seconds."""
+        rig = self.start()
+        self.number(rig)
+        rig.net.pass_time(1000)
+        rig.origin.answer = lambda asked: None
+        client = rig.request(f"{SUITE}/InRelease")
+        self.assertFalse(client.answered)
+        rig.net.pass_time(5.1)
+        self.assertEqual((client.status, client.headers["x-cache"]), (200, "STALE"))
+
+    def test_torn(self) -> None:
+        """A Release whose index files are not there yet is not shown, and taken by itself once they are."""
+        rig = self.start(by_hash=False)
+        self.number(rig)
+        self.index(rig)
+        old = self.mirror.packages
+        self.mirror.publish(2, indexes=False)
+        rig.net.pass_time(1000)
+        self.assertEqual(self.number(rig), 1)
+        self.assertEqual(self.index(rig).body, old)
+        self.mirror.publish(2)
+        rig.net.pass_time(60)
+        before = self.count(rig)
+        self.assertEqual(self.number(rig), 2)
+        self.assertEqual(self.index(rig).body, self.mirror.packages)
+        self.assertLessEqual(self.count(rig) - before, 1)
+
+    def test_unused_index(self) -> None:
+        """What no client has asked for is neither fetched nor waited for."""
+        rig = self.start(by_hash=False)
+        self.number(rig)
+        self.mirror.publish(2, indexes=False)
+        rig.net.pass_time(1000)
+        self.assertEqual(self.number(rig), 2)
+        self.assertEqual([one for one in rig.origin.requests if NAME in one.target], [])
+
+    def test_older(self) -> None:
+        """A Release with an older Date is not taken."""
+        rig = self.start()
+        self.number(rig)
+        self.mirror.publish(2, date=START - 5000)
+        rig.net.pass_time(1000)
+        self.assertEqual(self.number(rig), 1)
+
+    def test_not_a_release(self) -> None:
+        """A page of a portal in the place of InRelease is not shown to clients that have something better."""
+        rig = self.start()
+        self.number(rig)
+        self.mirror.put(f"{SUITE}/InRelease", b"<html>log in</html>", 2)
+        rig.net.pass_time(1000)
+        self.assertEqual(self.number(rig), 1)
+        other = self.start()
+        self.mirror.put(f"{SUITE}/InRelease", b"<html>log in</html>", 2)
+        self.assertEqual(other.request(f"{SUITE}/InRelease").status, 502)
+
+    def test_restart(self) -> None:
+        """A vault that is started again serves the same generation, also when the upstream is down."""
+        rig = self.start()
+        self.number(rig)
+        self.index(rig)
+        self.mirror.down = True
+        object.__setattr__(rig.backend, "state", type(rig.backend.state)())  # type: ignore[attr-defined]
+        rig.again()
+        self.assertEqual(self.number(rig), 1)
+        self.assertEqual(self.index(rig).body, self.mirror.packages)
+
+    def test_no_upstream(self) -> None:
+        """Without anything stored an outage is 503 with Retry-After for Release files, and 404 for by-hash."""
+        rig = self.start()
+        self.mirror.down = True
+        client = rig.request(f"{SUITE}/InRelease")
+        self.assertEqual(client.status, 503)
+        self.assertLessEqual(int(client.headers["retry-after"]), 60)
+        self.assertEqual(rig.request(f"{SUITE}/main/by-hash/SHA256/{'a' * 64}").status, 404)
+
+    def test_missing(self) -> None:
+        """That there is no InRelease is remembered, also when the upstream is down and after a restart."""
+        rig = self.start()
+        del self.mirror.files[f"/{SUITE}/InRelease"]
+        self.mirror.put(f"{SUITE}/Release", b"Suite: test\n", 1)
+        self.mirror.put(f"{SUITE}/Release.gpg", b"sig", 1)
+        for path, status in (("InRelease", 404), ("Release", 200), ("Release.gpg", 200)):
+            self.assertEqual(rig.request(f"{SUITE}/{path}").status, status, path)
+        rig.net.pass_time(5)
+        self.mirror.down = True
+        object.__setattr__(rig.backend, "state", type(rig.backend.state)())  # type: ignore[attr-defined]
+        rig.again()
+        for path, status in (("InRelease", 404), ("Release", 200), ("Release.gpg", 200)):
+            client = rig.request(f"{SUITE}/{path}")
+            rig.net.pass_time(5)
+            self.assertEqual(client.status, status, path)
+
+    def test_mismatch_is_asked_again(self) -> None:
+        """An index file of the right length and the wrong content is asked for again past other caches."""
+        rig = self.start(by_hash=False)
+        self.number(rig)
+        wrong = [b"x" * len(self.mirror.packages)]
+
+        def answer(asked: Asked) -> None:
+            if NAME in asked.target and wrong:
+                asked.answer(200, f"Date: {DATE}", body=wrong.pop())
+            else:
+                self.mirror.answer(asked)
+
+        rig.origin.answer = answer
+        self.assertEqual(self.index(rig).body, self.mirror.packages)
+        self.assertEqual(rig.origin.last.get("Cache-Control"), "no-cache")
+
+    def test_package(self) -> None:
+        """A package is checked against Packages, and replaced when the index says so; a wrong one is never stored."""
+        rig = self.start()
+        self.number(rig)
+        self.index(rig)
+        rig.net.pass_time(3)
+        self.assertEqual(rig.request("pool/p.deb").body, b"package 1")
+        self.mirror.publish(2)
+        self.assertEqual(rig.request("pool/p.deb").body, b"package 1")
+        rig.net.pass_time(1000)
+        self.number(rig)
+        rig.net.pass_time(3)
+        self.assertEqual(rig.request("pool/p.deb").body, b"package 2")
+
+    def test_ranges_after_a_mismatch(self) -> None:
+        """Who asks for the rest of a file that turned out wrong gets all of the right one."""
+        rig = self.start()
+        self.number(rig)
+        self.index(rig)
+        rig.net.pass_time(3)
+        right = self.mirror.deb
+        self.mirror.put("pool/p.deb", b"PACKAGE 1", 1)
+        client = rig.request("pool/p.deb")
+        rig.net.pass_time(20)
+        self.assertNotEqual(client.body, b"PACKAGE 1")
+        self.mirror.put("pool/p.deb", right, 1)
+        again = rig.request("pool/p.deb", "Range: bytes=4-")
+        self.assertEqual((again.status, again.body), (200, right))
