@@ -358,3 +358,25 @@ class TwinTests(RigCase):
             rig.net.pass_time()
         self.assertEqual([self.successResultOf(found).how for found in waiting], [How.HIT] * 8)
         self.assertEqual((len(rig.origin.requests), rig.store.problems()), (1, []))
+
+class WaitingTests(RigCase):
+    """Waiting for a bounded time."""
+
+    def test_in_time(self) -> None:
+        """What comes in time is given, and no timer stays."""
+        rig = self.rig()
+        waited: Deferred[int] = Deferred()
+        running = rig.run(rig.kitchen.within(5.0, waited))
+        waited.callback(7)
+        self.assertEqual(self.successResultOf(running), 7)
+
+    def test_too_late(self) -> None:
+        """What does not is cancelled."""
+        rig = self.rig()
+        cancelled: list[Any] = []
+        running = rig.run(rig.kitchen.within(5.0, Deferred(cancelled.append)))
+        rig.net.pass_time(4.9)
+        self.assertNoResult(running)
+        rig.net.pass_time(0.2)
+        self.failureResultOf(running, TimeoutError)
+        self.assertEqual(len(cancelled), 1)

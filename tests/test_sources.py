@@ -241,3 +241,19 @@ class ChallengeTests(SourcesCase):
         artifact = replace(rig.artifact(), headers=(("Accept", "a/b"),))
         self.successResultOf(rig.run(rig.sources.ask(artifact))).abort()
         self.assertEqual(rig.origin.last.all("Accept"), ["a/b"])
+
+
+class SizeTests(SourcesCase):
+    """Artifacts whose length is known."""
+
+    def test_other_length(self) -> None:
+        """An answer of another length is not taken, and the next URL is asked."""
+        rig = self.rig(TWO)
+        rig.net.origin("second.test").answer = lambda asked: asked.answer(200, body=b"12345")
+        rig.origin.answer = lambda asked: asked.answer(200, body=b"1234")
+        wanted = rig.artifact(size=5)
+        answer = self.successResultOf(rig.run(rig.sources.ask(wanted)))
+        self.assertEqual((answer.host, answer.length), ("second.test", 5))
+        answer.discard()
+        alone = replace(wanted, urls=wanted.urls[:1])
+        self.failureResultOf(rig.run(rig.sources.ask(alone)), errors.OtherVersion)

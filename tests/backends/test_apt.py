@@ -189,12 +189,32 @@ class GenerationTests(RigCase):
 
     def test_unused_index(self) -> None:
         """What no client has asked for is neither fetched nor waited for."""
-        rig = self.start(by_hash=False)
+        rig = self.start()
         self.number(rig)
         self.mirror.publish(2, indexes=False)
         rig.net.pass_time(1000)
         self.assertEqual(self.number(rig), 2)
         self.assertEqual([one for one in rig.origin.requests if NAME in one.target], [])
+
+    def test_first_of_small_suite(self) -> None:
+        """Without by-hash the first client's index files are had before its InRelease, as they may be gone soon."""
+        rig = self.start(by_hash=False)
+        self.number(rig)
+        old = self.mirror.packages
+        self.mirror.publish(2)
+        self.assertEqual(self.index(rig).body, old)
+
+    def test_first_while_publishing(self) -> None:
+        """A first client that comes while the upstream publishes waits for a moment; for ever it does not."""
+        for heals in (True, False):
+            rig = self.start(by_hash=False)
+            self.mirror.publish(2, indexes=False)
+            client = rig.request(f"{SUITE}/InRelease")
+            if heals:
+                self.mirror.publish(2)
+            rig.net.pass_time(5)
+            self.assertEqual(client.status, 200)
+            self.assertEqual(self.index(rig).status, 200 if heals else 503)
 
     def test_older(self) -> None:
         """A Release with an older Date is not taken."""
@@ -254,12 +274,12 @@ class GenerationTests(RigCase):
 
     def test_mismatch_is_asked_again(self) -> None:
         """An index file of the right length and the wrong content is asked for again past other caches."""
-        rig = self.start(by_hash=False)
+        rig = self.start()
         self.number(rig)
         wrong = [b"x" * len(self.mirror.packages)]
 
         def answer(asked: Asked) -> None:
-            if NAME in asked.target and wrong:
+            if "binary-all" in asked.target and wrong:
                 asked.answer(200, f"Date: {DATE}", body=wrong.pop())
             else:
                 self.mirror.answer(asked)

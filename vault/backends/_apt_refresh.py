@@ -23,6 +23,8 @@ from vault.artifact import Head
 from vault.backends._apt_fetch import END, fetch_index, let_go
 from vault.backends._apt_suite import MAX_RELEASE, Generation, Suite
 from vault.errors import BrokenAnswer, Missing, Unavailable, VaultError
+from vault.formats import apt_index
+from vault.formats.apt_paths import RELEASE_FILES
 from vault.formats.apt_release import Release, parse, same_text
 from vault.freshness import parse_date
 from vault.interfaces import IBody, IKitchen
@@ -36,6 +38,11 @@ TORN_PATIENCE = 600.0
 
 PAUSES = (1.0, 2.0, 4.0, 6.0, 8.0, 15.0, 30.0, 30.0, 60.0, 60.0)
 """Seconds between looks while a new generation is not whole."""
+
+FIRST_PAUSES = (0.3, 0.6, 1.0)
+"""The same while there is nothing to serve."""
+
+LIKELY_FILES, LIKELY_SIZE, PACKED = 40, 1024 * 1024, ("xz", "gz", "bz2", "zst", "lzma")
 
 AT_ONCE = 4
 """Index files fetched at the same time."""
@@ -65,7 +72,9 @@ async def refresh(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> None:
     """See what the upstream has; raises the reason where there is nothing to serve."""
     suite.tried = kitchen.now()
     try:
-        sure = await _refresh(backend, kitchen, suite)
+        sure = (
+            await _first(backend, kitchen, suite) if suite.current is None else await _refresh(backend, kitchen, suite)
+        )
     except Torn as error:
         suite.failure = None
         suite.checked = kitchen.now()
@@ -86,6 +95,19 @@ async def refresh(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> None:
             suite.checked = kitchen.now()
         else:
             suite.failure = Unavailable("the upstream could not be asked")
+
+
+async def _first(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> bool:
+    """``_refresh`` where nothing is served yet: a few looks, in case the upstream is just publishing."""
+    for pause in FIRST_PAUSES:
+        try:
+            return await _refresh(backend, kitchen, suite, careful=True)
+        except Torn as error:
+            log.info("{suite}: {error}", suite=suite.key(""), error=str(error))
+            await kitchen.sleep(pause)
+            for name in RELEASE_FILES:
+                await kitchen.remove(suite.key(name))  # to be had anew, however fresh
+    return await _refresh(backend, kitchen, suite)
 
 
 async def _watch(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> None:
@@ -120,11 +142,11 @@ async def see(backend: AptBackend, kitchen: IKitchen, suite: Suite, name: str) -
     return Seen(data, found.body.head, found.how is not How.STALE)
 
 
-async def _refresh(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> bool:
-    """True where the upstream said what it has, and it was taken or need not be."""
+async def _refresh(backend: AptBackend, kitchen: IKitchen, suite: Suite, careful: bool = False) -> bool:
+    """True where the upstream said what it has, and it was taken or need not be; ``careful`` as in ``_consider``."""
     signed = await see(backend, kitchen, suite, "InRelease")
     if signed is not None:
-        await _consider(backend, kitchen, suite, "InRelease", {"InRelease": signed})
+        await _consider(backend, kitchen, suite, "InRelease", {"InRelease": signed}, careful)
         return signed.sure
     pair = await _pair(backend, kitchen, suite)
     if not pair:
@@ -132,7 +154,7 @@ async def _refresh(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> bool
             raise Missing("the upstream no longer has this suite")
         suite.checked = kitchen.now()
         raise Missing("the upstream has neither InRelease nor Release here")
-    await _consider(backend, kitchen, suite, "Release", pair)
+    await _consider(backend, kitchen, suite, "Release", pair, careful)
     return all(one.sure for one in pair.values())
 
 
@@ -174,8 +196,14 @@ def _check_pair(kitchen: IKitchen, suite: Suite, known: Generation, release: See
             raise Torn("Release.gpg is new and Release is not yet")
 
 
-async def _consider(backend: AptBackend, kitchen: IKitchen, suite: Suite, kind: str, seen: dict[str, Seen]) -> None:
-    """Serve these Release files from now on, if they are newer and their generation can be had; raises Torn."""
+async def _consider(
+    backend: AptBackend, kitchen: IKitchen, suite: Suite, kind: str, seen: dict[str, Seen], careful: bool
+) -> None:
+    """Serve these Release files from now on, if they are newer and their generation can be had; raises Torn.
+
+    What clients will ask of a suite's first generation is not known.  Where ``careful``, and where it could not be had
+    by its digest any more once the next one is there, the likeliest is fetched before, if it is not much.
+    """
     identity = sha256("".join(one.digest for one in seen.values()).encode()).hexdigest()
     current = suite.current
     if current is not None and current.id == identity:
@@ -197,7 +225,9 @@ async def _consider(backend: AptBackend, kitchen: IKitchen, suite: Suite, kind: 
         if new is not None and old is not None and new < old:
             log.warn("{suite}: the upstream has an older Release than the one served; not taken", suite=suite.key(""))
             return
-        await _complete(backend, kitchen, suite, generation, release)
+        await _complete(backend, kitchen, suite, generation, release, suite.needed(kitchen.now()))
+    elif careful and not release.by_hash and all(one.sure for one in seen.values()):
+        await _complete(backend, kitchen, suite, generation, release, likely(release), lenient=True)
     for name, one in seen.items():
         generation.bodies[name] = await _keep(kitchen, suite, name, identity, one)
     await suite.switch(kitchen, generation, backend.generation_ttl)
@@ -211,9 +241,27 @@ async def _keep(kitchen: IKitchen, suite: Suite, name: str, identity: str, seen:
     return await kitchen.make(key, seen.digest, lambda: [seen.data], seen.head.headers)
 
 
-async def _complete(backend: AptBackend, kitchen: IKitchen, suite: Suite, new: Generation, release: Release) -> None:
-    """Have every index file that clients use, as a new generation lists them; raises Torn where one cannot be had."""
-    wanted = [name for name in suite.needed(kitchen.now()) if name in release.files]
+def likely(release: Release) -> list[str]:
+    """The index files that clients of a small suite will most likely ask for; none where they are not small."""
+    names = []
+    for name in release.files:
+        base = name.rpartition("/")[2]
+        wanted = apt_index.kind(name) == "Packages" or base.startswith("Translation-en")
+        if wanted and "debian-installer/" not in name and not any(f"{name}.{end}" in release.files for end in PACKED):
+            names.append(name)
+    small = len(names) <= LIKELY_FILES and sum(release.files[name].size for name in names) <= LIKELY_SIZE
+    return names if small else []
+
+
+async def _complete(
+    backend: AptBackend, kitchen: IKitchen, suite: Suite, new: Generation, release: Release, names: list[str],
+    lenient: bool = False,
+) -> None:  # fmt: skip
+    """Have these index files as a new generation lists them; raises Torn where one cannot be had.
+
+    Where ``lenient``, those that are not there at all may be missing.
+    """
+    wanted = [name for name in names if name in release.files]
 
     async def work() -> None:
         while wanted:
@@ -226,7 +274,7 @@ async def _complete(backend: AptBackend, kitchen: IKitchen, suite: Suite, new: G
                     await found.body.grown(END)
             except Missing as error:
                 since = suite.seen_since.setdefault(new.id, kitchen.now())
-                if kitchen.now() - since < TORN_PATIENCE:
+                if not lenient and kitchen.now() - since < TORN_PATIENCE:
                     raise Torn(f"{name} is not there yet") from error
             except VaultError as error:
                 raise Torn(f"{name} cannot be had as the new Release lists it: {error}") from error
