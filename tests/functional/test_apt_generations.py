@@ -58,15 +58,15 @@ class GenerationTests(AptCase):
     def test_five_clients_with_by_hash(self) -> None:
         """Five clients that update all the time, while generations are published, never see a mismatch."""
         self.serve()
-        wrong = self._loop(8.0, self._publish)
+        wrong = self._loop(5.0, self._publish)
         self.assertEqual(wrong, [])
-        self.assertGreater(self.published, 4)
+        self.assertGreater(self.published, 2)
         self._ends_with(self.published)
 
     def test_five_clients_without_by_hash(self) -> None:
         """Nor do they where the repository has its index files by plain names only."""
         self.serve(by_hash=False)
-        wrong = self._loop(8.0, self._publish)
+        wrong = self._loop(5.0, self._publish)
         self.assertEqual(wrong, [])
         self._ends_with(self.published)
 
@@ -130,10 +130,9 @@ class GenerationTests(AptCase):
         apt.update()
         before = self._release()
         self.repository.publish(date=now - 5000)
-        for _ in range(2):
-            time.sleep(1.2)
-            apt.update()
-            self.assertEqual(self._release(), before)
+        time.sleep(1.2)
+        apt.update()
+        self.assertEqual(self._release(), before)
 
     def test_old_by_hash(self) -> None:
         """A client that holds an older InRelease still gets the files it lists, when the upstream has none of them."""
@@ -150,7 +149,7 @@ class GenerationTests(AptCase):
         for file in lists:
             file.unlink()
         self.server.fault = lambda path: 503
-        old.run("update", "-o", "Acquire::http::No-Cache=false")
+        old.run("update", "-o", "Acquire::Retries=0")
         new = self.client("new")
         self.vault.kill()
         self.vault.start()
