@@ -359,6 +359,7 @@ class TwinTests(RigCase):
         self.assertEqual([self.successResultOf(found).how for found in waiting], [How.HIT] * 8)
         self.assertEqual((len(rig.origin.requests), rig.store.problems()), (1, []))
 
+
 class WaitingTests(RigCase):
     """Waiting for a bounded time."""
 
