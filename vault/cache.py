@@ -243,14 +243,17 @@ class Cache:
     def _note(self, artifact: Artifact, error: VaultError) -> None:
         self._resting.note(artifact.key, max(REST, error.retry_after or 0), error)
 
+    @staticmethod
+    def _raise_remembered(note: tuple[float, VaultError | None] | None) -> None:
+        if note is not None and note[1] is not None:
+            error = copy.copy(note[1])
+            error.remembered = True
+            error.retry_after = None if error.retry_after is None else note[0]
+            raise error
+
     async def _absent(self, artifact: Artifact) -> Found:
         key = artifact.key
-        missing = self._missing.get(artifact.asked_at)
-        if missing is not None and missing[1] is not None:
-            error = copy.copy(missing[1])
-            error.remembered = True
-            error.retry_after = None if error.retry_after is None else missing[0]
-            raise error
+        self._raise_remembered(self._missing.get(artifact.asked_at))
         if self._options.offline:
             raise Offline("this backend is offline and has no copy of it")
         transfer = self.transfers.get(key)
@@ -311,8 +314,7 @@ class Cache:
         if self._running(artifact) is None and key not in self.transfers and not self._options.offline:
             only_head = f"HEAD {artifact.asked_at}"  # some servers know nothing of what they have when asked by HEAD
             known = self._missing.get(artifact.asked_at) or self._missing.get(only_head)
-            if known is not None and known[1] is not None:
-                raise copy.copy(known[1])
+            self._raise_remembered(known)
             if known is None and not await self._have(artifact) and key not in self.transfers:
                 try:
                     answer = await self._sources.ask(artifact, method="HEAD")
