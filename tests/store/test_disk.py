@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, gatherResults
 from twisted.trial.unittest import TestCase
 
 from vault.store.disk import ThreadedDisk
@@ -44,3 +44,24 @@ class ThreadedDiskTests(TestCase):
         release.set()
         with self.assertRaises(CancelledError):
             await work
+
+    async def test_more_than_threads(self) -> None:
+        """What no thread is free for waits for one, and is done in its turn."""
+        self.assertEqual(await gatherResults([self.disk.run(abs, -n) for n in range(10)]), list(range(10)))
+
+    async def test_same_thread(self) -> None:
+        """One thing after the other is done by one thread."""
+        await gatherResults([self.disk.run(threading.get_ident) for _ in range(2)])
+        self.assertEqual(len({await self.disk.run(threading.get_ident) for _ in range(10)}), 1)
+
+    def test_stop(self) -> None:
+        """Who stops the disk waits for all that was asked of it."""
+        disk = ThreadedDisk(reactor, threads=1)
+        release = threading.Event()
+        done: list[int] = []
+        disk.run(release.wait, 10)
+        for number in range(5):
+            disk.run(done.append, number)
+        release.set()
+        disk.stop()
+        self.assertEqual(done, list(range(5)))

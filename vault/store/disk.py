@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
+Work = Callable[["_DiskThread"], None]
 
 
 class Disk(Protocol):
@@ -23,28 +26,67 @@ class Disk(Protocol):
 class ThreadedDisk:
     """A Disk of ``threads`` threads.
 
-    A pool of its own, because name look-ups share the reactor's, and a slow disk must not hold those up; and the
-    standard library's, because handing over costs a third of what it costs in Twisted's, thousands of times a second.
+    A pool of its own, because name look-ups share the reactor's, and a slow disk must not hold those up; and a plain
+    one, because a fast fill hands over thousands of times a second: Twisted's pool and the standard library's, with
+    their locks for each piece of work, take several times as long.
     """
 
     def __init__(self, reactor: Any, threads: int = 8) -> None:
         self._reactor = reactor
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="disk")
+        self._limit = threads
+        self._backlog: deque[Work] = deque()
+        self._threads: list[_DiskThread] = []  # begun when needed: a daemon's process is forked before it works
+        self._idle: list[_DiskThread] = []  # the last is the next: a thread that has just run is still warm
 
     def stop(self) -> None:
-        """Wait for what is under way, and end the threads."""
-        self._pool.shutdown()
+        """Do what has been asked for, and end the threads."""
+        for thread in self._threads:
+            while self._backlog:
+                thread.work.put(self._backlog.popleft())
+            thread.work.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def run(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         """Call ``function(*arguments)`` in one of the threads."""
         result: Deferred[T] = Deferred()  # cancelled, it stays silent when the thread has done its work
-        fire = self._reactor.callFromThread
 
-        def work() -> None:
+        def work(thread: _DiskThread) -> None:
             try:
-                fire(result.callback, function(*arguments))
+                found = function(*arguments)
             except BaseException:  # whatever it is, whoever waits is told of it
-                fire(result.errback, Failure())
+                self._reactor.callFromThread(self._done, thread, result.errback, Failure())
+            else:
+                self._reactor.callFromThread(self._done, thread, result.callback, found)
 
-        self._pool.submit(work)
+        if not self._idle and len(self._threads) < self._limit:
+            thread = _DiskThread(f"disk {len(self._threads)}")
+            self._threads.append(thread)
+            self._idle.append(thread)
+        if self._idle:
+            self._idle.pop().work.put(work)
+        else:
+            self._backlog.append(work)
         return result
+
+    def _done(self, thread: _DiskThread, fire: Callable[[Any], None], result: Any) -> None:
+        if self._backlog:
+            thread.work.put(self._backlog.popleft())
+        else:
+            self._idle.append(thread)
+        fire(result)
+
+
+class _DiskThread(Thread):
+    """Does one piece of work after the other."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.work: SimpleQueue[Work | None] = SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        """Until there is None to do."""
+        while (work := self.work.get()) is not None:
+            work(self)
+            del work  # what it held is not kept while there is nothing to do
