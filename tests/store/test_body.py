@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.store.fakes import Follower, InlineDisk, SteppedDisk
 from vault.artifact import Head
 from vault.errors import Truncated
-from vault.store.body import GrowingBody, OpenFile, StoredBody
+from vault.store.body import JUST_WRITTEN, GrowingBody, OpenFile, StoredBody
 
 DATA = bytes(range(48))
 
@@ -261,3 +261,19 @@ class FileTests(BodyCase):
         self.assertEqual(follower.data, b"")
         disk.drain()
         self.assertEqual(follower.data, DATA)
+
+    def test_just_written(self) -> None:
+        """The kernel is not asked whether it holds what was just written; it is for what an earlier fill left."""
+
+        class Cold(OpenFile):
+            def in_memory(self, offset: int) -> bool:
+                return False
+
+        body = GrowingBody(Head(), None, Cold(os.open(self.path, os.O_RDWR)), InlineDisk(), self.clock)
+        body.resumed_at = 16
+        body.publish(32)
+        self.assertTrue(body.in_memory(16, 16))
+        self.assertFalse(body.in_memory(15, 16))
+        body.publish(32 + JUST_WRITTEN)
+        self.assertFalse(body.in_memory(31, 1))
+        self.assertTrue(body.in_memory(32, 1))

@@ -100,6 +100,17 @@ class StoringTests(WriterCase):
         disk.step()
         self.assertEqual(follower.data, b"onetwo")
 
+    def test_disk_is_not_kept_waiting(self) -> None:
+        """The disk has its next work before the readers are told of what it did."""
+        disk = SteppedDisk()
+        writer = self.writer(disk=disk)
+        waiting: list[int] = []
+        writer.body.grown(0).addCallback(lambda unused: waiting.append(len(disk.waiting)))
+        writer.write(b"one")
+        writer.write(b"two")
+        disk.step()
+        self.assertEqual(waiting, [1])
+
     def test_pieces_are_put_together(self) -> None:
         """What arrives while the disk is busy is one write afterwards."""
         disk = SteppedDisk()

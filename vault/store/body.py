@@ -23,6 +23,9 @@ from vault.errors import Truncated
 from vault.interfaces import IBody, Reader
 from vault.store.disk import Disk
 
+JUST_WRITTEN = 8 * 1024 * 1024
+"""So many of the bytes that a fill wrote last are still in the kernel's memory: it need not be asked for them."""
+
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)
 
 
@@ -164,6 +167,7 @@ class GrowingBody:
         self.floor = floor
         self.size = floor
         self.on_disk = 0
+        self.resumed_at = 0  # what is before it was in the file when the fill began
         self.complete = False
         self.sha256: str | None = None
         self.failure: Truncated | None = None
@@ -187,11 +191,13 @@ class GrowingBody:
         """The bytes that wait in memory for readers."""
         return self.size - self._window_start if self._window else 0
 
-    def publish(self, size: int) -> None:
-        """The file now has ``size`` bytes that may be read."""
+    def publish(self, size: int, first_of_all: Callable[[], None] | None = None) -> None:
+        """The file now has ``size`` bytes that may be read; ``first_of_all`` is called before the readers are told."""
         first = self.size == 0
         self.size = self.on_disk = size
         self._window_start = size
+        if first_of_all is not None:
+            first_of_all()
         self._wake(at_once=first)
 
     def spill(self, *pieces: bytes) -> None:
@@ -282,7 +288,7 @@ class GrowingBody:
     def in_memory(self, offset: int, count: int) -> bool:
         """True if the file's bytes can be sent without waiting for the medium."""
         assert self.file is not None
-        return self.file.in_memory(offset + count - 1)
+        return offset >= max(self.resumed_at, self.on_disk - JUST_WRITTEN) or self.file.in_memory(offset + count - 1)
 
     def warm(self, offset: int, count: int) -> Deferred[None]:
         """Fires when the file's bytes are in memory."""

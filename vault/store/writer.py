@@ -28,8 +28,8 @@ from vault.urls import plain
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-HIGH_WATER = 832 * 1024
-LOW_WATER = 704 * 1024
+HIGH_WATER = 736 * 1024
+LOW_WATER = 608 * 1024
 SMALL = 4096
 JOINED = 64 * 1024
 _PREFIX_CHUNK = 1024 * 1024
@@ -123,6 +123,7 @@ class FillWriter:
         self._busy = False
         self._idle: list[Deferred[None]] = []
         body.drained = self._balance
+        body.resumed_at = start
         if start:
             if expected is None:
                 body.publish(start)
@@ -152,8 +153,7 @@ class FillWriter:
             else:
                 self._pending.append(bytearray(data) if len(data) < SMALL else data)
             self._pending_bytes += len(data)
-            if not self._busy:
-                self._flush()
+            self._flush()
         else:
             if self.hashes.expected is not None:
                 self.hashes.update(data)
@@ -181,6 +181,8 @@ class FillWriter:
             producer.resumeProducing()
 
     def _flush(self) -> None:
+        if self._busy or not self._pending:
+            return
         pieces, self._pending = self._pending, []
         self._run(self._disk.run(self._put, pieces, self.written), sum(map(len, pieces)), pieces)
 
@@ -205,20 +207,21 @@ class FillWriter:
         self._busy = True
 
         def done(result: None) -> None:
+            self._busy = False
+            self._pending_bytes -= taken
             self.written += taken
-            self.body.publish(self._visible(self.written))
+            # The disk goes on before the readers are woken, so that it works while they are served.
+            self.body.publish(self._visible(self.written), self._flush)
 
         def failed(failure: object) -> None:
+            self._busy = False
+            self._pending_bytes -= taken
             error = getattr(failure, "value", None)
             assert isinstance(error, BaseException)
             self._stop_storing(error, pieces or [])
 
         def after(result: None) -> None:
-            self._busy = False
-            self._pending_bytes -= taken
-            if self._pending:
-                self._flush()
-            elif self._idle:
+            if not self._busy and self._idle:
                 waiting, self._idle = self._idle, []
                 for deferred in waiting:
                     deferred.callback(None)
