@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.memory import DATE, MODIFIED, Asked, Client, Rig, RigCase
 from vault.artifact import Digest, Head
-from vault.feed import PAUSES, content_range, contradicts
+from vault.feed import PAUSES, content_range, contradicts, total_of
 
 BODY = b"0123456789"
 STRONG = ('ETag: "1"', f"Date: {DATE}")
@@ -406,6 +406,14 @@ class FunctionTests(SynchronousTestCase):
         }
         for value, expected in table.items():
             self.assertEqual(content_range(Head(206, (("Content-Range", value),))), expected, value)
+
+    def test_total(self) -> None:
+        """The total of a 416 is read from plain digits alone."""
+        for field, expected in (
+            ("bytes */10", 10), (" bytes */0", 0), ("bytes */\u00b2", None), ("bytes */*", None), ("items */3", None),
+            ("bytes 0-1/2", None), ("bytes */" + "9" * 20, None), ("", None),
+        ):  # fmt: skip
+            self.assertEqual(total_of(Head(416, (("Content-Range", field),))), expected, field)
 
     def test_contradicts(self) -> None:
         """Validators contradict where both have one of a kind and these differ."""

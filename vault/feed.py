@@ -24,7 +24,8 @@ from vault.store.writer import FillWriter
 from vault.urls import origin_of, plain
 
 PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
+_UNSATISFIED = re.compile(r"bytes \*/([0-9]{1,19})")
 
 
 class Changed(Truncated):
@@ -42,8 +43,8 @@ def content_range(head: Head) -> tuple[int, int, int | None] | None:
 
 def total_of(head: Head) -> int | None:
     """The length of the whole body by a 416's Content-Range (RFC 9110 section 15.5.17)."""
-    unit, _, total = (head.get("Content-Range") or "").partition("*/")
-    return int(total) if unit.strip() == "bytes" and total.isdigit() and len(total) < 20 else None
+    match = _UNSATISFIED.fullmatch((head.get("Content-Range") or "").strip())
+    return None if match is None else int(match[1])
 
 
 def same_elsewhere(known: Head, answer: Head) -> bool:
@@ -266,7 +267,7 @@ class Feed:
             validator = self._head.last_modified if dated else strong_tag(self._head)
             if not proved and (validator is None or self.writer.body.length is None):
                 raise BrokenAnswer(f"nothing could show that {plain(url)} is the same file")
-        if validator is not None:
+        if validator is not None and not (proved and elsewhere):
             headers += (("If-Range", validator),)
         try:
             answer = await self._sources.ask_at(url, self.artifact, headers, accept=(200, 203, 206, 416))
