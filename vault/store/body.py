@@ -180,6 +180,7 @@ class GrowingBody:
         self._wake_call: IDelayedCall | None = None
         self._window: deque[bytes] = deque()
         self._window_start = floor
+        self._closing = False
 
     @property
     def joinable(self) -> bool:
@@ -215,6 +216,15 @@ class GrowingBody:
     def release(self) -> None:
         """The writer has gone: nobody is to be told of readers any more, and nothing of it is held."""
         self.drained = self.deserted = _nothing
+
+    def close(self) -> None:
+        """Nothing is written any more: the file of a body that failed is closed when its last reader has gone.
+
+        Not left to the collector of cycles: what was raised may hold this body for long, and the file its space.
+        """
+        self._closing = True
+        if self.failure is not None and not self.readers:
+            self.file, self.descriptor, self.on_disk = None, None, 0
 
     def finish(self) -> None:
         """The body is whole."""
@@ -306,6 +316,8 @@ class GrowingBody:
             self.advance()
             if not self.readers:
                 self.deserted()
+                if self._closing:
+                    self.close()
 
     def advance(self) -> None:
         """Let go of what every reader is past; readers call it when their offset has moved."""

@@ -321,6 +321,7 @@ class Store:
         key = writer.key
         writer.body.release()
         if self.filling.get(key) is not writer:
+            writer.body.close()
             return
         keep = keep and writer.storing and not writer.body.complete
         try:
@@ -334,6 +335,7 @@ class Store:
                 keep = not writer.lost
         finally:
             del self.filling[key]
+            writer.body.close()
         if not keep:
             await self.discard(key)
 
