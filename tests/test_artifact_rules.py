@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.error import ConnectionRefusedError
 
 from tests.memory import Rig, RigCase
 from vault.artifact import NOTED_URL, Artifact, Digest, Head, Headers, announced_digest
@@ -17,6 +18,8 @@ from vault.errors import BrokenAnswer, DigestMismatch, ForbiddenTarget, Missing,
 from vault.interfaces import Ask
 from vault.outcome import Found, How
 
+JUNE = "Last-Modified: Mon, 01 Jun 2026 08:00:00 GMT"
+SEPTEMBER = "Last-Modified: Tue, 01 Sep 2026 08:00:00 GMT"
 TWO = ("http://origin.test/", "http://second.test/")
 
 
@@ -376,3 +379,106 @@ class AnnouncedTests(RuleCase):
         )
         known = rig.artifact(digest=Digest("sha256", hashlib.sha256(self.BODY).hexdigest()))
         self.assertTrue(self.fetch(rig, known).body.complete)
+
+
+class SeparateTests(RuleCase):
+    """``in_order``: what one URL has is never taken for what another has."""
+
+    def two(self, **changes: Any) -> tuple[Rig, Any, Artifact]:
+        """Two places, of which only the second has the page, dated; it has expired."""
+        rig = self.rig(urls=TWO, stale_while_revalidate=0.0)
+        second = rig.net.origin("second.test")
+        rig.origin.answer = lambda asked: asked.answer(404)
+        second.answer = lambda asked: asked.answer(200, SEPTEMBER, body=b"second")
+        artifact = rig.artifact(in_order=True, max_age=60.0, **changes)
+        self.assertEqual(self.fetch(rig, artifact).body.length, 6)
+        rig.net.pass_time(100)
+        return rig, second, artifact
+
+    def test_conditions(self) -> None:
+        """The first place is not asked whether it has what the second had: its 304 would confirm the wrong page."""
+        rig, _, artifact = self.two()
+        rig.origin.answer = lambda asked: (
+            asked.answer(304) if asked.get("if-modified-since") else asked.answer(200, JUNE, body=b"first")
+        )
+        self.assertEqual(self.fetch(rig, artifact).body.length, 5)
+
+    def test_own_condition(self) -> None:
+        """The place that it came from is asked by its own validators."""
+        rig, second, artifact = self.two()
+        second.answer = lambda asked: asked.answer(304 if asked.get("if-modified-since") else 500)
+        self.assertEqual(self.fetch(rig, artifact).how, How.REVALIDATED)
+
+    def test_removed(self) -> None:
+        """What came from a place that is no longer configured is fetched anew, however fresh it is."""
+        rig, _, artifact = self.two(gone_ttl=1000.0)
+        self.fetch(rig, artifact)
+        rig.origin.answer = lambda asked: asked.answer(200, JUNE, body=b"first")
+        alone = replace(artifact, urls=artifact.urls[:1])
+        self.assertEqual(self.fetch(rig, alone).body.length, 5)
+        rig.origin.requests.clear()
+        self.assertEqual((self.fetch(rig, alone).how, rig.origin.requests), (How.HIT, []))
+
+    def test_rest(self) -> None:
+        """The rest of a page that broke off is not taken from another place, equal dates or not."""
+        rig = self.rig(urls=TWO)
+        second = rig.net.origin("second.test")
+        second.answer = lambda asked: asked.answer(206, "Content-Range: bytes 3-9/10", SEPTEMBER, body=b"xxxxxxx")
+        fetching = rig.run(rig.kitchen.fetch(rig.artifact(in_order=True, max_age=60.0)))
+        rig.origin.last.head(200, SEPTEMBER, length=10)
+        rig.origin.last.send(b"aaa")
+        rig.net.pass_time(0.05)
+        first = rig.origin.last
+        rig.origin.answer = lambda asked: asked.answer(500)
+        first.close()
+        rig.net.pass_time(60)
+        self.assertIsNotNone(self.successResultOf(fetching).body.failure)
+        self.assertEqual((second.requests, rig.stored), ([], 0))
+
+    def test_partial(self) -> None:
+        """Nor is what a stopped vault left gone on with from another place."""
+        rig = self.rig(urls=TWO)
+        second = rig.net.origin("second.test")
+        artifact = rig.artifact(in_order=True, max_age=60.0)
+        rig.run(rig.kitchen.fetch(artifact))
+        rig.origin.last.head(200, SEPTEMBER, length=10)
+        rig.origin.last.send(b"aaa")
+        rig.net.pass_time(1)
+        rig.stop()
+        rig.again()
+        rig.origin.answer = lambda asked: asked.answer(404)
+        second.answer = lambda asked: (
+            asked.answer(206, "Content-Range: bytes 3-9/10", SEPTEMBER, body=b"xxxxxxx")
+            if asked.get("range")
+            else asked.answer(200, SEPTEMBER, body=b"xxxxxxxxxx")
+        )
+        body = self.fetch(rig, artifact).body
+        self.assertEqual(self.successResultOf(rig.run(rig.kitchen.read(body, 99))), b"xxxxxxxxxx")
+
+    def test_patient(self) -> None:
+        """A place that cannot be reached for a moment is tried again, as for any other artifact."""
+        rig = self.rig(urls=TWO)
+        second = rig.net.origin("second.test")
+        rig.origin.refuse = ConnectionRefusedError()
+        fetching = rig.run(rig.kitchen.fetch(rig.artifact(in_order=True)))
+        rig.net.pass_time(0.2)
+        rig.origin.refuse = None
+        rig.origin.answer = lambda asked: asked.answer(200, body=b"x")
+        rig.net.pass_time(5)
+        self.assertEqual((self.successResultOf(fetching).body.length, second.requests), (1, []))
+
+
+class LimitTests(RuleCase):
+    """``limit``."""
+
+    def test_no_length(self) -> None:
+        """A body without a length ends where it becomes larger than it may be, and is not kept."""
+        rig = self.rig()
+        fetching = rig.run(rig.kitchen.fetch(rig.artifact(limit=10)))
+        rig.origin.last.head(200, 'ETag: "1"', "Transfer-Encoding: chunked")
+        for _ in range(3):
+            rig.origin.last.chunk(b"12345")
+            rig.net.pass_time(0.1)
+        rig.net.pass_time(60)
+        self.assertIsNotNone(self.successResultOf(fetching).body.failure)
+        self.assertEqual((len(rig.origin.requests), rig.stored, rig.store.index.partials()), (1, 0, []))

@@ -51,6 +51,9 @@ PRIVATE_NOTE = "x-vault-"
 NOTED_URL = "X-Vault-Url"
 """See ``Artifact.note_url``."""
 
+ASKED = "X-Vault-Asked"
+"""In a stored head: the mark (``vault.urls.mark_of``) of the URL that the body was asked at, before redirects."""
+
 MADE_FROM = "X-Vault-Made-From"
 """In the stored head of a document that was made of others: what it was made of."""
 
@@ -154,7 +157,8 @@ class Artifact:
     the body must have, when that is known before; content that is stored under another key is then not fetched again.
     ``size``: its length in bytes, likewise; an answer of another length is not taken, and the next URL asked.
 
-    ``in_order``: a URL is only asked once those before it have said 404; otherwise whichever answers will do.
+    ``in_order``: a URL is only asked once those before it have said 404; otherwise whichever answers will do.  Each may
+    have another thing under that name: no part or validator of one's is ever shown to another.
     ``confirmed_by(stored, answer)``: an expired copy is revalidated by HEAD, and this says from the two heads whether
     it is still what the upstream has; a GET follows where not.  ``supersedes(stored, answer)``: False where a 200 shows
     itself to be older than the stored copy, which is then kept.  ``gone_ttl``: for how long (seconds) a stored copy is

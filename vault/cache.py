@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from vault.answer import Answer
-from vault.artifact import Artifact, Digest, Headers
+from vault.artifact import ASKED, Artifact, Digest, Headers
 from vault.errors import Missing, Offline, UpstreamError, VaultError
 from vault.feed import Feed, content_range, contradicts
 from vault.freshness import elapsed, fresh, lifetime, resume_validator, staleness
@@ -26,7 +26,7 @@ from vault.sources import Sources
 from vault.store.body import GrowingBody, StoredBody
 from vault.store.store import Store
 from vault.transfer import Outcome, State, Transfer
-from vault.urls import plain
+from vault.urls import mark_of, plain
 
 PATIENCE = 5.0
 """Seconds to wait for an upstream's head while there is a stored copy to give instead."""
@@ -175,6 +175,8 @@ class Cache:
         now = self._now()
         ttl = lifetime(stored.head, artifact)
         again = no_cache and ttl is not None and elapsed(stored.head, now) > 5
+        # It came from where nobody is asked any more: what those who are asked have may be something else.
+        again = again or (artifact.in_order and (stored.head.get(ASKED) or "") not in map(mark_of, artifact.urls))
         if fresh(stored.head, artifact, now) and not again:
             return Found(stored, How.HIT, ttl=None if ttl is None else ttl - elapsed(stored.head, now))
         if self._options.offline:

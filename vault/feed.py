@@ -217,6 +217,11 @@ class Feed:
         if self._end is not None and self.writer.received + len(data) > self._end:
             self._answer.end(BrokenAnswer(f"{self._answer.host} sent more than it announced"))
             return
+        limit = self.artifact.limit
+        if limit is not None and self.writer.received + len(data) > limit:
+            self._stopped = Changed(f"{self._answer.host} sent more than the {limit} bytes that may come")
+            self._answer.end(BrokenAnswer(str(self._stopped)))
+            return
         if data:
             self.writer.write(data)
         if self._bandwidth is not None:
@@ -253,7 +258,9 @@ class Feed:
     async def _ask_rest(self) -> Answer | None:
         """An answer that goes on where the writer is, None where nothing is left to come; raises Truncated."""
         offset = self.writer.received
-        url = self.artifact.urls[self._url % len(self.artifact.urls)]
+        # Where each may have something else under that name, only the one that began can go on.
+        urls = (self._origin,) if self.artifact.in_order else self.artifact.urls
+        url = urls[self._url % len(urls)]
         proved = self.writer.hashes.expected is not None  # the digest tells at the end, whoever sends the rest
         direct, self._direct = self._direct, False
         if direct:
@@ -272,7 +279,7 @@ class Feed:
         try:
             answer = await self._sources.ask_at(url, self.artifact, headers, accept=(200, 203, 206, 416))
         except Missing as error:
-            if len(self.artifact.urls) == 1 and not direct:
+            if len(urls) == 1 and not direct:
                 raise Changed(f"{plain(url)} is no longer there") from error
             raise
         self._skip = 0

@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from vault.answer import Answer
-from vault.artifact import NOTED_URL, Artifact, Head, Headers
+from vault.artifact import ASKED, NOTED_URL, Artifact, Head, Headers
 from vault.errors import (
     BrokenAnswer,
     ConnectionRefused,
@@ -32,7 +32,7 @@ from vault.errors import (
 from vault.freshness import retry_after
 from vault.interfaces import IBackend
 from vault.upstream import Upstream
-from vault.urls import plain
+from vault.urls import mark_of, plain
 
 PAUSES = (0.1, 0.3, 1.0, 2.0)
 """Seconds before each further round through the URLs while no client has got a byte: short, since they all wait."""
@@ -59,9 +59,12 @@ class Sources:
 
     async def ask(
         self, artifact: Artifact, headers: Headers = (), method: str = "GET", accept: tuple[int, ...] = (200, 203),
-        patient: bool = True, spare: bool = False,
+        patient: bool = True, spare: bool = False, known: Head | None = None,
     ) -> Answer:  # fmt: skip
         """The first answer with one of the statuses ``accept``, from the first URL that gives one.
+
+        ``headers`` are conditions on what is ``known``, where that is given: of URLs that may have different things
+        (``in_order``) only the one it came from is sent them.
 
         A connection that fails is tried again after short pauses if ``patient``; with ``spare`` only a connection that
         is free right now is used.  Raises Missing where every URL says
@@ -76,16 +79,18 @@ class Sources:
             again = False
             for url in artifact.urls:
                 try:
-                    return await self.ask_at(url, artifact, headers, method, accept, spare)
+                    if known is None or not artifact.in_order or known.get(ASKED) == mark_of(url):
+                        return await self.ask_at(url, artifact, headers, method, accept, spare)
+                    return await self.ask_at(url, artifact, (), method, spare=spare)
                 except Missing as error:
                     missing = missing or error
                 except UpstreamError as error:
                     self.log.info("{url}: {error}", url=plain(url), error=str(error))
                     failure = failure or error
-                    if artifact.in_order:
-                        break  # the next one may have another thing under that name
                     # What is refused or cut off at once may be a restart; what timed out has had its time.
                     again = again or (may_pass(error) and not isinstance(error, Timeout) and error.retry_after is None)
+                    if artifact.in_order:
+                        break  # the next one may have another thing under that name
             if failure is None and missing is not None:
                 raise missing
             if not again:
@@ -112,6 +117,8 @@ class Sources:
         if answer.status in accept:
             if artifact.note_url and answer.status in (200, 203):
                 answer.head = answer.head.with_headers({NOTED_URL: answer.url})
+            if artifact.in_order and answer.status in (200, 203):
+                answer.head = answer.head.with_headers({ASKED: mark_of(url)})
             size = answer.length if answer.status in (200, 203) and method == "GET" else None
             if None not in (size, artifact.size) and size != artifact.size:
                 answer.abort()

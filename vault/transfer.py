@@ -34,10 +34,10 @@ from vault.freshness import fresh, freshen, matches, resume_validator, storable,
 from vault.rate import Rate
 from vault.sources import Sources
 from vault.store.body import GrowingBody, StoredBody
-from vault.store.partials import Partial, mark_of
+from vault.store.partials import Partial
 from vault.store.store import Store
 from vault.store.writer import FillWriter
-from vault.urls import plain
+from vault.urls import mark_of, plain
 
 UNREAD_LIMIT = 10.0
 """Seconds after which a body that is only passed through is given up when nobody has begun to read it."""
@@ -324,9 +324,10 @@ class Transfer:
             self._confirmation = await self._confirmed(self._stored)
             if self._confirmation is not None:
                 return self._confirmation, None
-            conditions = tuple(validators(self._stored.head))
+            known = self._stored.head
+            conditions = tuple(validators(known))
             accept = (200, 203, 304) if conditions else (200, 203)
-            answer = await self._sources.ask(self.artifact, conditions, accept=accept, patient=False)
+            answer = await self._sources.ask(self.artifact, conditions, accept=accept, patient=False, known=known)
             if answer.status != 304:
                 return answer, None
             if matches(self._stored.head, answer.head):
@@ -343,7 +344,7 @@ class Transfer:
                 return None, partial
             await self._store.discard(self.artifact.key)
             return await self._sources.ask(self.artifact), None
-        answer = await self._sources.ask(self.artifact, headers, accept=(200, 203, 206, 416))
+        answer = await self._sources.ask(self.artifact, headers, accept=(200, 203, 206, 416), known=partial.head)
         if answer.status in (200, 203):
             return answer, None
         found = content_range(answer.head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from urllib.parse import urlsplit
 
 
@@ -14,3 +15,8 @@ def origin_of(url: str) -> tuple[str, str, int]:
 def plain(url: str) -> str:
     """A URL for a log: without its query, which may be a signature."""
     return url.partition("?")[0]
+
+
+def mark_of(url: str) -> str:
+    """What tells one URL from another, without what is secret in it."""
+    return hashlib.sha256(url.encode()).hexdigest()[:16]

@@ -6,14 +6,13 @@ Everything here that is a function runs on disk threads.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import sqlite3
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vault.artifact import Head
+from vault.artifact import ASKED, Head
 from vault.store.body import OpenFile
 from vault.store.index import PartialRow
 from vault.store.writer import FillWriter
@@ -22,28 +21,20 @@ if TYPE_CHECKING:
     from vault.store.store import Store
 
 
-ASKED = "X-Vault-Asked"
-"""In the head of a partial file: the mark of the URL that it was asked at."""
-
-
-def mark_of(url: str) -> str:
-    """What tells one URL from another, without what is secret in it."""
-    return hashlib.sha256(url.encode()).hexdigest()[:16]
-
-
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """What an earlier fill left: its head, the length it was to have, and the ``size`` bytes that can be relied on.
-
-    ``asked`` is the mark of the URL it was asked at: a validator of one URL says nothing of another's.
-    """
+    """What an earlier fill left: its head, the length it was to have, and the ``size`` bytes that can be relied on."""
 
     head: Head
     length: int | None
     size: int
     name: str
     durable: int
-    asked: str = ""
+
+    @property
+    def asked(self) -> str:
+        """The mark of the URL it was asked at: a validator of one URL says nothing of another's."""
+        return self.head.get(ASKED) or ""
 
 
 def begin(store: Store, row: PartialRow, start: int) -> tuple[OpenFile, int]:

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from vault.artifact import Digest, Head
+from vault.artifact import ASKED, Digest, Head
 from vault.errors import StoreError
 from vault.paths import file_name
 from vault.store.body import GrowingBody, OpenFile, StoredBody
@@ -27,14 +27,14 @@ from vault.store.disk import Disk
 from vault.store.index import Index, PartialRow, Row
 from vault.store.layout import Layout
 from vault.store.opening import full, open_store
-from vault.store.partials import ASKED, Partial, begin, boot_id, mark_of, remove, sync
+from vault.store.partials import Partial, begin, boot_id, remove, sync
 from vault.store.placing import place
 from vault.store.recovery import adopt
 from vault.store.removal import forget, forget_unlinked, recheck
 from vault.store.space import Options, Space
 from vault.store.twins import Twins
 from vault.store.writer import FillWriter
-from vault.urls import plain
+from vault.urls import mark_of, plain
 
 DAMAGED = ("malformed", "not a database")
 """In what SQLite says of a file that it cannot read (SQLITE_CORRUPT, SQLITE_NOTADB)."""
@@ -232,8 +232,7 @@ class Store:
         if size <= 0 or (row.length is not None and size > row.length):
             return None
         durable = size if row.boot != self.boot else row.durable
-        head = row.head.with_headers({ASKED: None})
-        return Partial(head, row.length, size, row.name, durable, row.head.get(ASKED) or "")
+        return Partial(row.head, row.length, size, row.name, durable)
 
     def _partial_row(self, key: str) -> PartialRow | None:
         try:
@@ -259,7 +258,7 @@ class Store:
             )
             return self.pass_through(key, head, length, digest)
         durable = 0 if resume is None else resume.durable
-        noted = head.with_headers({ASKED: resume.asked if resume is not None else mark_of(asked)})
+        noted = head.with_headers({ASKED: mark_of(asked)}) if asked and resume is None else head
         row = PartialRow(key, name, noted, length, durable, self.boot, self.now())
         self.beginning.add(key)
         try:
