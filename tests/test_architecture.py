@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vault.feed": {"vault.answer", "vault.sources", "vault.store.writer"},
     "vault.transfer": {"vault.answer", "vault.sources", "vault.feed", "vault.store"},
     "vault.memory": set(),
+    "vault.metrics": set(),
     "vault.cache": {"vault.answer", "vault.sources", "vault.feed", "vault.transfer", "vault.store", "vault.memory"},
     "vault.kitchen": {"vault.cache", "vault.sources", "vault.store"},
     "vault.body": set(),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from twisted.internet.defer import Deferred, succeed
 
 from vault.artifact import Artifact, Head, Headers
 from vault.errors import VaultError
-from vault.interfaces import Ask, Member
+from vault.interfaces import Ask, Figure, Member
 
 
 class Backend:
@@ -26,6 +26,10 @@ class Backend:
 
     def heard(self, artifact: Artifact, head: Head) -> None:
         """Nothing is noted."""
+
+    def figures(self) -> Iterable[Figure]:
+        """None of its own."""
+        return ()
 
     def refusal(self, status: int, error: VaultError) -> tuple[str, bytes] | None:
         """Plain text, as the vault's own."""

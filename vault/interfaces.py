@@ -59,6 +59,9 @@ class IBackend(Interface):
     def refusal(status: int, error: VaultError) -> tuple[str, bytes] | None:
         """Content type and body of an answer that tells of ``error``; None for the vault's own plain text."""
 
+    def figures() -> Iterable[Figure]:
+        """What monitoring may want to know of this backend now, beside what is counted for every one."""
+
 
 class IRegistryBackend(IBackend):
     """A backend whose resources clients also ask for at the root's ``/v2/``, as container registries are asked."""
@@ -67,6 +70,16 @@ class IRegistryBackend(IBackend):
 
     def resolve_in(namespace: str | None, path: str, headers: Mapping[str, str]) -> Artifact | IRecipe:
         """What ``path`` stands for in the registry that the client names; None where it names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure for monitoring: ``name`` and ``labels`` as Prometheus has them, without the vault's own prefix."""
+
+    name: str
+    help: str
+    labels: Mapping[str, str]
+    value: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from vault.interfaces import IBackend, IRegistryBackend
 from vault.kitchen import Kitchen
 from vault.listeners import Listener, ListenFailed, listen
 from vault.logs import observer
+from vault.metrics import CONTENT_TYPE, Figures
 from vault.options import UpstreamOptions
 from vault.sources import Sources
 from vault.store.disk import ThreadedDisk
@@ -37,6 +38,7 @@ from vault.store.store import Store
 from vault.transfer import Transfer
 from vault.upstream import Upstream
 from vault.web.accesslog import AccessLog
+from vault.web.health import Metrics
 from vault.web.registry import RegistryResource
 from vault.web.resource import ArtifactResource
 from vault.web.root import RootResource
@@ -94,6 +96,11 @@ class VaultService(Service):
         self._workers = ThreadedDisk(reactor, threads=2)
         self._parts: dict[str, Parts] = {}
         self._retired: list[Cache] = []
+        self._figures = Figures(
+            self._store.totals,
+            lambda: len(self._transfers),
+            lambda: [part.config.backend for part in self._parts.values()],
+        )
         self._listeners: list[Listener] = []
         self._care: LoopingCall | None = None
         self._cared: Deferred[LoopingCall] | None = None
@@ -173,7 +180,7 @@ class VaultService(Service):
             for upstream in old.upstreams:
                 ensureDeferred(upstream.close())
         resources = [self._make_resource(part.config.backend, part.kitchen) for part in parts.values()]
-        return RootResource(resources, self._store.problems)
+        return RootResource(resources, self._store.problems, Metrics(self._figures.exposition, CONTENT_TYPE))
 
     def _make_resource(self, backend: IBackend, kitchen: Kitchen) -> ArtifactResource:
         if IRegistryBackend.providedBy(backend):

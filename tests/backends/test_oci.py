@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -103,6 +103,15 @@ class LimitTests(SynchronousTestCase):
         for other in (Head(), self.head("many")):
             limit.hear(other)
             self.assertEqual(limit, expected)
+
+    def test_exported(self) -> None:
+        """Monitoring is told the limit and the remainder of each registry that has said them."""
+        hub = registry()
+        backend = OCIBackend("hub", "/hub/", (hub, registry(namespace="quiet.test")), ())
+        self.assertEqual(list(backend.figures()), [])
+        hub.heard(cast(Any, hub.resolve("app/manifests/latest", {})), self.head("76;w=21600"))
+        found = {(figure.name, figure.labels["registry"]): figure.value for figure in backend.figures()}
+        self.assertEqual(found, {("ratelimit_remaining", "docker.io"): 76, ("ratelimit_limit", "docker.io"): 100})
 
     def test_reserve(self) -> None:
         """Near zero, tags are left alone for a while; then one request tells how it stands."""

@@ -7,7 +7,7 @@ Everything by digest is kept once, whatever repository it is asked of; tags are 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
@@ -23,7 +23,7 @@ from vault.errors import VaultError
 from vault.formats.oci_errors import JSON, Unknown, error_body
 from vault.formats.oci_manifest import accepted
 from vault.formats.oci_names import namespace_of, read_path
-from vault.interfaces import IRecipe, IRegistryBackend, Member
+from vault.interfaces import Figure, IRecipe, IRegistryBackend, Member
 from vault.options import Options
 from vault.values import base_url, duration, web_url
 
@@ -75,6 +75,17 @@ class OCIBackend(Backend):
             raise Unknown("NAME_UNKNOWN", f"no registry {namespace} is configured")
         accept = accepted(headers.get("accept")) if resource.tag is not None else None
         return Recipe(self.name, registries, self.memories, resource, accept)
+
+    def figures(self) -> Iterator[Figure]:
+        """The pulls that registries allow, and those that are left."""
+        for registry in self.registries:
+            limit = registry.rate_limit
+            for name, text, value in (
+                ("ratelimit_remaining", "Pulls that the registry has left for this vault.", limit.remaining),
+                ("ratelimit_limit", "Pulls that the registry allows in its window of time.", limit.limit),
+            ):
+                if value is not None:
+                    yield Figure(name, text, {"registry": registry.namespace}, value)
 
     def refusal(self, status: int, error: VaultError) -> tuple[str, bytes] | None:
         """The registry's own form."""

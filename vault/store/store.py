@@ -374,6 +374,13 @@ class Store:
                 self.report("the cache directory could not be looked after", error)
             self._trouble = self._trouble or before
 
+    def totals(self) -> tuple[int, int]:
+        """How many entries are stored, and the bytes of their contents, each counted once; 0 where unknown."""
+        try:
+            return (0, 0) if self._index is None else self._index.totals()
+        except sqlite3.Error:
+            return 0, 0
+
     def problems(self) -> list[str]:
         """What keeps the store from storing, a sentence each."""
         problems = [] if self._trouble is None else [self._trouble]

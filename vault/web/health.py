@@ -1,4 +1,4 @@
-"""``/healthz`` and ``/readyz``: what a supervisor and a load balancer ask."""
+"""``/healthz``, ``/readyz`` and ``/metrics``: what a supervisor, a load balancer and monitoring ask."""
 
 from __future__ import annotations
 
@@ -19,6 +19,22 @@ class Healthz(Resource):
     def render_GET(self, request: Request) -> int:
         """Answer; nothing is looked at but that this runs."""
         respond(request, 200, "ok")
+        return NOT_DONE_YET
+
+
+class Metrics(Resource):
+    """200 with figures for Prometheus: ``exposition()`` in the format ``content_type``."""
+
+    isLeaf = True
+
+    def __init__(self, exposition: Callable[[], bytes], content_type: str) -> None:
+        super().__init__()
+        self._exposition = exposition
+        self._content_type = content_type
+
+    def render_GET(self, request: Request) -> int:
+        """Answer with the figures of this moment."""
+        respond(request, 200, "", form=(self._content_type, self._exposition()))
         return NOT_DONE_YET
 
 

@@ -78,11 +78,15 @@ class UsageInformation(Resource):
 class RootResource(Resource):
     """The tree: prefixes to backends, longest first; the pages for machines; targets in absolute form."""
 
-    def __init__(self, artifacts: Sequence[ArtifactResource], problems: Callable[[], list[str]]) -> None:
+    def __init__(
+        self, artifacts: Sequence[ArtifactResource], problems: Callable[[], list[str]], metrics: IResource | None = None
+    ) -> None:
         super().__init__()
         self._artifacts = sorted(artifacts, key=lambda artifact: -len(artifact.backend.prefix))
         self._registries = Registries([one for one in artifacts if isinstance(one, RegistryResource)])
         self._pages: dict[str, IResource] = {"/healthz": Healthz(), "/readyz": Readyz(problems)}
+        if metrics is not None:
+            self._pages["/metrics"] = metrics
 
     def getChildWithDefault(self, path: bytes, request: Any) -> IResource:
         """The leaf that answers ``request``, whatever its decoded path says."""
