@@ -234,6 +234,27 @@ class ChallengeTests(SourcesCase):
         self.assertIsInstance(self.error(rig), errors.Refused)
         self.assertEqual(len(rig.origin.requests), 1)
 
+    def test_of_another_host(self) -> None:
+        """A host that the upstream redirects to is not given credentials when it asks for some, nor is its realm asked.
+
+        The same of one that is redirected to once the upstream's own challenge was answered.
+        """
+        for answered in (False, True):
+            rig = self.token_rig()
+            elsewhere = rig.net.origin("storage.test")
+            elsewhere.answer = lambda asked: asked.answer(401, 'WWW-Authenticate: Bearer realm="http://storage.test/"')
+            rig.origin.answer = lambda asked, answered=answered: (
+                asked.answer(401, "WWW-Authenticate: Bearer")
+                if answered and asked.get("Authorization") is None
+                else asked.answer(307, "Location: http://storage.test/x")
+            )
+            error = self.error(rig)
+            self.assertIsInstance(error, errors.Refused)
+            self.assertIn("storage.test", str(error))
+            sent = [asked.get("Authorization") for asked in rig.origin.requests]
+            self.assertEqual(sent, [None, "Bearer t"] if answered else [None])
+            self.assertEqual([asked.get("Authorization") for asked in elsewhere.requests], [None])
+
     def test_artifact_fields(self) -> None:
         """An artifact's own fields go with every request for it."""
         rig = self.rig()

@@ -103,16 +103,23 @@ class Sources:
         accept: tuple[int, ...] = (200, 203),
         spare: bool = False,
     ) -> Answer:  # fmt: skip
-        """The answer of one URL; raises UpstreamError for a status that is not in ``accept``."""
+        """The answer of one URL; raises UpstreamError for a status that is not in ``accept``.
+
+        Only a host of the configuration is given credentials when it asks for some: one that it redirects to could name
+        whatever token server it likes.
+        """
         fields = artifact.headers + headers
         answer = await self.upstream.ask(method, url, fields + self.backend.credentials(artifact, url), spare)
-        if answer.status == 401:
+        if answer.status == 401 and self.upstream.configured(answer.url):
             challenge = answer.head.get("WWW-Authenticate") or ""
             answer.discard()
             credentials = await self.backend.authorize(artifact, challenge, partial(self._ask_named, answer.url))
             if not credentials:
                 raise self._error(answer)
             answer = await self.upstream.ask(method, url, fields + credentials)
+        if answer.status == 401 and not self.upstream.configured(answer.url):
+            answer.discard()
+            raise self._error(answer)
         self.backend.heard(artifact, answer.head)
         if answer.status in accept:
             if artifact.note_url and answer.status in (200, 203):

@@ -170,6 +170,10 @@ class Upstream:
             url = self._redirected(url, location)
         raise BrokenAnswer(f"{urlsplit(url).hostname} redirects more than {MAX_REDIRECTS} times")
 
+    def configured(self, url: str) -> bool:
+        """True for a URL at one of the hosts of the configuration, which alone get the backend's credentials."""
+        return origin_of(url) in self._origins
+
     def check_named(self, named_by: str, url: str) -> None:
         """Raise ForbiddenTarget or BrokenAnswer for a URL, named by an answer, that must not be asked."""
         self._redirected(named_by, url)

@@ -247,6 +247,13 @@ class TokenTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(self.answer(basic, server, 'Basic realm="r"')), ())
         self.assertNotIn("secret", repr(Login("me", "secret")))
 
+    def test_bearer_after_basic(self) -> None:
+        """A registry that once asked for the password itself and now for a token is no longer sent the password."""
+        tokens, server = self.tokens(Login("me", "secret")), TokenServer()
+        self.successResultOf(self.answer(tokens, server, 'Basic realm="r"'))
+        self.successResultOf(self.answer(tokens, server))
+        self.assertEqual(tokens.at_once("library/app", "k"), (("Authorization", "Bearer t1"),))
+
     def test_fallback(self) -> None:
         """A 401 without a challenge is answered by the token server of the configuration."""
         tokens, server = self.tokens(fallback="https://auth.test/token"), TokenServer()

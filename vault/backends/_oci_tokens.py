@@ -104,6 +104,7 @@ class Tokens:
         challenges = read_challenges(value)
         scope = self._asked(name, challenges)
         if scope is not None:
+            self._basic = False
             _remember(self._scopes, name, scope)
             return (("Authorization", f"Bearer {await self._token(scope, self._sent.pop(key, None), ask)}"),)
         if self._login is not None and any(challenge.scheme == "basic" for challenge in challenges):
