@@ -223,6 +223,26 @@ class ChallengeTests(SourcesCase):
         self.assertIsInstance(self.error(rig), errors.Refused)
         self.assertEqual(len(rig.origin.requests), 2)
 
+    def test_with_credentials(self) -> None:
+        """A refusal tells whether the one who refuses had been given credentials."""
+        challenge = "WWW-Authenticate: Bearer"
+        for status, fields, expected in ((401, (challenge,), True), (401, (), False), (403, (), False)):
+            rig = self.token_rig()
+            rig.origin.answer = lambda asked, status=status, fields=fields: asked.answer(status, *fields)
+            error = self.error(rig)
+            assert isinstance(error, errors.Refused)
+            self.assertIs(error.with_credentials, expected)
+        rig = self.token_rig()
+        rig.origin.answer = lambda asked: (
+            asked.answer(401, challenge)
+            if asked.get("Authorization") is None
+            else asked.answer(307, "Location: http://storage.test/x")
+        )
+        rig.net.origin("storage.test").answer = lambda asked: asked.answer(403)
+        error = self.error(rig)
+        assert isinstance(error, errors.Refused)
+        self.assertIs(error.with_credentials, False)
+
     def test_no_answer(self) -> None:
         """A challenge the backend knows no answer to is a refusal."""
         rig = self.token_rig()

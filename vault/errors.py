@@ -75,9 +75,16 @@ class CutAnswer(BrokenAnswer):
 
 
 class Refused(UpstreamError):
-    """The upstream refuses the vault itself (401 or 403): its credentials or rights are wrong, not the client's."""
+    """The upstream refuses the vault itself (401 or 403): its credentials or rights are wrong, not the client's.
+
+    ``with_credentials`` is True where who refuses was given credentials with the request.
+    """
 
     proxy_error = "http_request_denied"
+
+    def __init__(self, message: str, with_credentials: bool = False) -> None:
+        super().__init__(message)
+        self.with_credentials = with_credentials
 
 
 class Missing(UpstreamError):

@@ -109,7 +109,8 @@ class Sources:
         whatever token server it likes.
         """
         fields = artifact.headers + headers
-        answer = await self.upstream.ask(method, url, fields + self.backend.credentials(artifact, url), spare)
+        credentials = self.backend.credentials(artifact, url)
+        answer = await self.upstream.ask(method, url, fields + credentials, spare)
         if answer.status == 401 and self.upstream.configured(answer.url):
             challenge = answer.head.get("WWW-Authenticate") or ""
             answer.discard()
@@ -132,7 +133,7 @@ class Sources:
                 raise OtherVersion(f"{answer.host} has another version: {size} bytes, not {artifact.size}")
             return answer
         answer.discard()
-        raise self._error(answer)
+        raise self._error(answer, bool(credentials) and self.upstream.configured(answer.url))
 
     async def _ask_named(self, named_by: str, url: str, headers: Headers) -> tuple[Head, bytes]:
         """Ask a URL that an answer from ``named_by`` named; ``headers`` may hold credentials for its host."""
@@ -140,13 +141,13 @@ class Sources:
         answer = await self.upstream.ask("GET", url, headers, confide=True)
         return answer.head, await whole_body(answer, MAX_NAMED)
 
-    def _error(self, answer: Answer) -> UpstreamError:
+    def _error(self, answer: Answer, with_credentials: bool = False) -> UpstreamError:
         status, host = answer.status, answer.host
         said = f"{host} answered {status}"
         if status in (404, 410):
             return Missing(f"{host} has no such thing ({status})", status)
         if status in (401, 403):
-            return Refused(f"{said}: it refuses this vault; check the backend's credentials")
+            return Refused(f"{said}: it refuses this vault; check the backend's credentials", with_credentials)
         if status == 429 or (status >= 500 and status not in (501, 505, 508)):  # those will not pass
             return Overloaded(said, retry_after(answer.head, self._now()))
         return BrokenAnswer(f"{said}, which the vault did not expect")

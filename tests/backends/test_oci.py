@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from vault.artifact import Digest, Head, Headers
 from vault.backends._oci_recipes import Recipe
 from vault.backends._oci_registry import RateLimit, Registry, promised_digest, same_manifest
-from vault.backends._oci_tokens import Login, TokenRefused, Tokens
+from vault.backends._oci_tokens import Login, NoToken, TokenRefused, Tokens
 from vault.backends.oci import OCIBackend
 from vault.config import load
 from vault.errors import BrokenAnswer, ConfigError, Missing, Overloaded, Refused, VaultError
@@ -137,12 +137,18 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual([hub.resting(905.0), hub.resting(1000.0)], [True, False])
 
     def test_denials(self) -> None:
-        """404, and 401 or 403 with a fresh token, mean that an image is not here; an outage does not."""
+        """404, and 401 or 403 in spite of a token, mean that an image is not here; an outage does not.
+
+        Nor does a refusal of whoever sends no token: that may be of the vault's address, or want a login.
+        """
         hub = registry()
         self.assertTrue(hub.denies(Missing("x")))
-        self.assertTrue(hub.denies(Refused("x")))
+        self.assertTrue(hub.denies(Refused("x", with_credentials=True)))
+        self.assertTrue(hub.denies(NoToken("x")))
+        self.assertFalse(hub.denies(Refused("x")))
         self.assertFalse(hub.denies(TokenRefused("x")))
         self.assertFalse(hub.denies(Overloaded("x")))
+        self.assertFalse(hub.denies(BrokenAnswer("x")))
 
 
 class TokenServer:
@@ -266,7 +272,13 @@ class TokenTests(SynchronousTestCase):
         login = Login("me", "secret")
         table: list[tuple[Login | None, int, bytes | None, type[VaultError]]] = [
             (login, 401, None, TokenRefused),
-            (None, 401, None, Refused),
+            (login, 403, None, TokenRefused),
+            (login, 400, None, BrokenAnswer),
+            (login, 404, None, BrokenAnswer),
+            (None, 401, None, NoToken),
+            (None, 403, None, NoToken),
+            (None, 400, None, BrokenAnswer),
+            (None, 404, None, BrokenAnswer),
             (None, 503, None, Overloaded),
             (None, 429, None, Overloaded),
             (None, 200, b"<html>", BrokenAnswer),

@@ -12,7 +12,7 @@ from vault.artifact import Artifact
 from vault.backends._oci_memory import Memories
 from vault.backends._oci_recipes import Recipe
 from vault.backends._oci_registry import Registry
-from vault.errors import Unavailable
+from vault.errors import Refused, Unavailable
 from vault.formats.oci_errors import Unknown
 from vault.formats.oci_manifest import OCI_MANIFEST
 from vault.formats.oci_names import read_path
@@ -80,6 +80,18 @@ class RecipeCase(RigCase):
     def error(self, path: str) -> Any:
         """What it fails with."""
         return self.failureResultOf(self.finding(path)).value
+
+
+class RefusalTests(RecipeCase):
+    """Who is refused, and what that says of an image."""
+
+    def test_without_token(self) -> None:
+        """A registry that refuses without asking for a token is told of; its image is not said to be missing."""
+        for status in (401, 403):
+            self.status = status
+            error = self.error(f"manifests/{status}")
+            self.assertIs(type(error), Refused)
+            self.assertIn(str(status), str(error))
 
 
 class VouchTests(RecipeCase):

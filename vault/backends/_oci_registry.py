@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from vault.artifact import Artifact, Digest, Head, Headers
 from vault.backend import Backend
-from vault.backends._oci_tokens import Login, Tokens
+from vault.backends._oci_tokens import Login, NoToken, Tokens
 from vault.errors import Missing, Refused
 from vault.formats.oci_manifest import ACCEPT, MAX_MANIFEST, OCI_INDEX
 from vault.formats.oci_names import DOCKER_HUB, Resource, read_path
@@ -238,8 +238,14 @@ class Registry(Backend):
         return 0 <= now - self.contact.failed_at < REST
 
     def denies(self, error: Exception) -> bool:
-        """True if an error means that the registry has no such image for us: 404, or 401 and 403 with a fresh token."""
-        return isinstance(error, Missing) or (type(error) is Refused and not self.tokens.wrong_login)
+        """True if an error means that the registry has no such image for us.
+
+        That is 404, 401 and 403 in spite of a token, and no token for want of a login.  A refusal of whoever sends no
+        token may be of the vault's address or want a login: it says nothing of the image.
+        """
+        if type(error) is Refused:
+            return error.with_credentials and not self.tokens.wrong_login
+        return isinstance(error, (Missing, NoToken))
 
 
 def manifest_key(backend: str, digest: Digest) -> str:

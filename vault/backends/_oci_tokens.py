@@ -36,6 +36,12 @@ class TokenRefused(Refused):
     """The token server does not take the configured user name and password."""
 
 
+class NoToken(Refused):
+    """The token server gives nobody a token for this without a login, as Docker Hub and others do not for what is
+    private and for what does not exist.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """A user name with its password, for the token server or a registry that asks for them itself."""
@@ -165,10 +171,10 @@ class Tokens:
 
     def _error(self, host: str, head: Head, now: float) -> VaultError:
         said = f"the token server {host} answered {head.status}"
-        if head.status in (400, 401, 403, 404):
+        if head.status in (401, 403):
             if self._login is not None:
                 return TokenRefused(f"{said}: it does not take the backend's username and password; check them")
-            return Refused(f"{said}: it gives no token without a user name and password")
+            return NoToken(f"{said}: it gives no token without a user name and password")
         if head.status == 429 or head.status >= 500:
             return Overloaded(said, retry_after(head, now))
         return BrokenAnswer(f"{said}, which the vault did not expect")
