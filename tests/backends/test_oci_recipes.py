@@ -7,17 +7,20 @@ import json
 from typing import Any
 
 from tests.memory import Asked as Request
-from tests.memory import Rig, RigCase
+from tests.memory import Origin, Rig, RigCase
 from vault.artifact import Artifact
 from vault.backends._oci_memory import Memories
 from vault.backends._oci_recipes import Recipe
 from vault.backends._oci_registry import Registry
+from vault.cache import Cache
 from vault.errors import Refused, Unavailable
 from vault.formats.oci_errors import Unknown
 from vault.formats.oci_manifest import OCI_MANIFEST
 from vault.formats.oci_names import read_path
 from vault.kitchen import Kitchen
 from vault.outcome import Asked, Found, How
+from vault.sources import Sources
+from vault.upstream import Upstream
 
 LAYER = b"a layer"
 
@@ -45,6 +48,7 @@ class RecipeCase(RigCase):
             vault.cache, vault.sources, vault.store, vault.workers, vault.net.seconds, {"hub": vault.kitchen}
         )  # fmt: skip
         self.memories = Memories()
+        self.registries: tuple[Registry, ...] = (self.registry,)
         self.fields = [f"Content-Type: {OCI_MANIFEST}", f"Docker-Content-Digest: {DIGEST}"]
         self.status = 200
         vault.origin.answer = self.answer
@@ -67,7 +71,7 @@ class RecipeCase(RigCase):
 
     def finding(self, path: str) -> Any:
         """What comes of a request, when everything due has happened."""
-        recipe = Recipe("hub", (self.registry,), self.memories, read_path(f"team/app/{path}"))
+        recipe = Recipe("hub", self.registries, self.memories, read_path(f"team/app/{path}"))
         finding = self.vault.run(recipe.find(self.kitchen, Asked()))
         self.vault.net.pass_time(8)
         return finding
@@ -80,6 +84,88 @@ class RecipeCase(RigCase):
     def error(self, path: str) -> Any:
         """What it fails with."""
         return self.failureResultOf(self.finding(path)).value
+
+
+class Shelf:
+    """What a registry of several has, by the last part of its URL; nothing is answered while it is ``silent``."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.has: dict[str, bytes] = {}
+        self.status = 200
+        self.silent = False
+        origin.answer = self.answer
+
+    def answer(self, asked: Request) -> None:
+        """The registry's answers."""
+        body = self.has.get(asked.target.rpartition("/")[2])
+        if self.silent:
+            return
+        if self.status != 200 or body is None:
+            asked.answer(404 if self.status == 200 else self.status)
+            return
+        is_blob = "/blobs/" in asked.target
+        fields = () if is_blob else (f"Content-Type: {OCI_MANIFEST}", f"Docker-Content-Digest: {digest_of(body)}")
+        asked.head(200, *fields, length=len(body))
+        asked.send(b"" if asked.method == "HEAD" else body)
+
+    def asked(self) -> int:
+        """How many requests there were since this was called."""
+        requests, self.origin.requests = self.origin.requests, []
+        return len(requests)
+
+
+class SeveralCase(RecipeCase):
+    """Two registries behind one prefix, ``one`` and ``two``, both of them empty."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        vault, net = self.vault, self.vault.net
+        second = Registry(
+            name="two", prefix="/hub/", backend="hub", url="http://second.test/", namespace="second.test",
+            directory="second.test/", now=net.seconds,
+        )  # fmt: skip
+        upstream = Upstream(net, vault.options, second.upstreams, net.seconds)
+        sources = Sources(second, upstream, net, net.seconds)
+        cache = Cache(sources, vault.store, net, net.seconds, vault.transfers)
+        members = {"hub": vault.kitchen, "two": Kitchen(cache, sources, vault.store, vault.workers, net.seconds)}
+        self.kitchen = Kitchen(vault.cache, vault.sources, vault.store, vault.workers, net.seconds, members)
+        self.registries = (self.registry, second)
+        self.one, self.two = Shelf(vault.origin), Shelf(net.origin("second.test"))
+
+    def put(self, shelf: Shelf, text: str, *tags: str) -> str:
+        """Have an image with one layer of this text; gives its digest."""
+        layer = text.encode()
+        manifest = json.dumps({"mediaType": OCI_MANIFEST, "layers": [{"digest": digest_of(layer)}]}).encode()
+        for reference in (*tags, digest_of(manifest)):
+            shelf.has[reference] = manifest
+        shelf.has[digest_of(layer)] = layer
+        return digest_of(manifest)
+
+    def tag(self, tag: str) -> str:
+        """The digest of what is found for a tag."""
+        head = self.find(f"manifests/{tag}").head
+        assert head is not None
+        return head.get("Docker-Content-Digest") or ""
+
+
+class OrderTests(SeveralCase):
+    """Which registry is asked."""
+
+    def test_tags(self) -> None:
+        """The first registry that has a tag gives it, whichever gave another tag of the same name before."""
+        mine = self.put(self.one, "mine", "both")
+        other = self.put(self.two, "other", "both", "only")
+        self.assertEqual(self.tag("only"), other)
+        self.assertEqual(self.tag("both"), mine)
+
+    def test_digests(self) -> None:
+        """What is named by its digest is asked first of the registry that had the tag."""
+        self.put(self.two, "other", "only")
+        self.tag("only")
+        self.one.asked()
+        self.find(f"blobs/{digest_of(b'other')}")
+        self.assertEqual(self.one.asked(), 0)
 
 
 class RefusalTests(RecipeCase):

@@ -85,17 +85,26 @@ class Recipe:
     # -- which registry ---------------------------------------------------------------------------------------------
 
     def _in_order(self, now: float) -> list[Registry]:
-        """The registries to ask: first where the repository was found, else as they are configured."""
-        home = self.memories.homes.get(self.resource.name, now)
+        """The registries to ask, as they are configured; content by digest is asked first where its tag was found.
+
+        Tags and lists are another matter in each registry: what was asked before must not decide who answers.
+        """
+        home = self.memories.homes.get(self.resource.name, now) if self._by_digest else None
         if home is None or home not in self.registries:
             return list(self.registries)
         return [home, *(registry for registry in self.registries if registry is not home)]
 
+    @property
+    def _by_digest(self) -> bool:
+        """True for content that is the same wherever it comes from."""
+        return self.resource.digest is not None and self.resource.kind in ("manifests", "blobs")
+
     def _note_home(self, registry: Registry, found: Found, now: float) -> None:
         # A copy found by its digest says nothing of the repository.
-        told = self.resource.tag is not None or found.how not in (How.HIT, How.STALE)
-        if len(self.registries) > 1 and told and not self.memories.homes.holds(self.resource.name, now):
-            self.memories.homes.note(self.resource.name, now + REMEMBERED, registry)
+        homes = self.memories.homes
+        known = self._by_digest and (found.how in (How.HIT, How.STALE) or homes.holds(self.resource.name, now))
+        if len(self.registries) > 1 and not known:
+            homes.note(self.resource.name, now + REMEMBERED, registry)
 
     async def _has_kept(self, kitchen: IKitchen, registry: Registry) -> bool:
         tag = self.resource.tag is not None
