@@ -168,6 +168,35 @@ class OrderTests(SeveralCase):
         self.assertEqual(self.one.asked(), 0)
 
 
+class OutageTests(SeveralCase):
+    """One of the registries fails."""
+
+    def test_by_digest(self) -> None:
+        """What is named by its digest comes from another registry, and who failed is not asked for a while."""
+        digest = self.put(self.two, "other")
+        self.one.status = 503
+        self.assertEqual(self.find(f"manifests/{digest}").how, How.MISS)
+        self.one.asked()
+        self.find(f"blobs/{digest_of(b'other')}")
+        self.assertEqual(self.one.asked(), 0)
+
+    def test_nowhere(self) -> None:
+        """While one registry cannot be asked, nothing is said to be missing; it is asked when no other has it."""
+        digest = self.put(self.one, "mine")
+        self.one.status = 503
+        self.assertIsInstance(self.error(f"manifests/{digest}"), Unavailable)
+        self.assertIsInstance(self.error(f"blobs/{digest}"), Unavailable)
+        self.one.status = 200
+        self.assertEqual(self.find(f"manifests/{digest}").how, How.MISS)
+
+    def test_tags(self) -> None:
+        """A tag is not asked of the next one, which may have another image of that name."""
+        self.put(self.two, "other", "latest")
+        self.one.status = 503
+        self.assertIsInstance(self.error("manifests/latest"), Unavailable)
+        self.assertEqual(self.two.asked(), 0)
+
+
 class RefusalTests(RecipeCase):
     """Who is refused, and what that says of an image."""
 

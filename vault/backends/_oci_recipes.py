@@ -17,7 +17,16 @@ from vault.artifact import Artifact, Digest, Head
 from vault.backends import _oci_heads as heads
 from vault.backends._oci_memory import REMEMBERED, Memories, is_whole
 from vault.backends._oci_registry import Registry, manifest_key
-from vault.errors import BrokenAnswer, Missing, Refused, TLSFailed, Truncated, Unavailable, VaultError
+from vault.errors import (
+    BrokenAnswer,
+    Missing,
+    Refused,
+    TLSFailed,
+    Truncated,
+    Unavailable,
+    UpstreamError,
+    VaultError,
+)
 from vault.formats.oci_errors import Unknown
 from vault.formats.oci_manifest import KNOWN, MAX_MANIFEST, plain_type, read_manifest
 from vault.formats.oci_names import Resource
@@ -54,6 +63,7 @@ class Recipe:
     async def find(self, kitchen: IKitchen, asked: Asked) -> Found:
         """The body to serve; raises Unknown where no registry has it, and the error of one that could not be asked."""
         denied: VaultError | None = None
+        failure: UpstreamError | None = None
         for registry in self._in_order(kitchen.now()):
             others = [other for other in self.registries if other is not registry]
             if others and registry.resting(kitchen.now()) and not await self._has_kept(kitchen, registry):
@@ -69,12 +79,17 @@ class Recipe:
                     continue
                 if isinstance(error, (Unavailable, TLSFailed)):
                     registry.failed(kitchen.now())
+                if self._by_digest and isinstance(error, UpstreamError):
+                    failure = failure or error
+                    continue  # the next one cannot have anything else under this name
                 found = await self._kept(kitchen, others, error.proxy_error)
                 if found is not None:
                     return found
                 raise
             self._note_home(registry, found, kitchen.now())
             return found
+        if failure is not None:
+            raise failure
         assert denied is not None
         if self.resource.kind == "blobs" and isinstance(denied, Refused):
             raise denied  # the repository is there; it may be a storage host that refuses
@@ -85,14 +100,15 @@ class Recipe:
     # -- which registry ---------------------------------------------------------------------------------------------
 
     def _in_order(self, now: float) -> list[Registry]:
-        """The registries to ask, as they are configured; content by digest is asked first where its tag was found.
+        """The registries to ask: as they are configured.
 
-        Tags and lists are another matter in each registry: what was asked before must not decide who answers.
+        Tags and lists are another matter in each registry: what was asked before must not decide who answers.  Content
+        by digest is asked first where its tag was found, and last of a registry that could not be asked just now.
         """
-        home = self.memories.homes.get(self.resource.name, now) if self._by_digest else None
-        if home is None or home not in self.registries:
+        if not self._by_digest:
             return list(self.registries)
-        return [home, *(registry for registry in self.registries if registry is not home)]
+        home = self.memories.homes.get(self.resource.name, now)
+        return sorted(self.registries, key=lambda registry: (registry.resting(now), registry != home))
 
     @property
     def _by_digest(self) -> bool:
