@@ -189,6 +189,15 @@ class OutageTests(SeveralCase):
         self.one.status = 200
         self.assertEqual(self.find(f"manifests/{digest}").how, How.MISS)
 
+    def test_gone(self) -> None:
+        """An image that one registry no longer has comes from the next, even while its tag is kept without its blobs."""
+        self.put(self.one, "mine", "latest")
+        self.tag("latest")
+        other = self.put(self.two, "other", "latest")
+        self.vault.net.pass_time(100)
+        self.one.has.clear()
+        self.assertEqual(self.tag("latest"), other)
+
     def test_tags(self) -> None:
         """A tag is not asked of the next one, which may have another image of that name."""
         self.put(self.two, "other", "latest")
@@ -242,6 +251,26 @@ class VouchTests(RecipeCase):
         self.vault.net.pass_time(20)
         self.status = 404
         self.assertIsInstance(self.error(f"manifests/{DIGEST}"), Unknown)
+
+    def test_tag_deleted(self) -> None:
+        """A tag that was deleted, or is refused, is served as long as its registry still has the manifest it stood for.
+
+        Its blobs, which are not kept, can then be had; without the manifest the tag is missing.
+        """
+        self.find("manifests/latest")
+        self.vault.net.pass_time(100)
+        answer = self.vault.origin.answer
+        for status in (404, 403):
+            self.vault.origin.answer = lambda asked, status=status: (
+                asked.answer(status) if asked.target.endswith("latest") else answer(asked)
+            )
+            self.assertEqual(self.find("manifests/latest").how, How.STALE)
+            self.vault.net.pass_time(20)
+        self.vault.origin.answer = lambda asked: asked.answer(404)
+        self.assertIsInstance(self.error("manifests/latest"), Unknown)
+        self.vault.net.pass_time(20)
+        self.vault.origin.answer = lambda asked: asked.answer(403)
+        self.assertIsInstance(self.error("manifests/latest"), Refused)
 
     def test_whole(self) -> None:
         """With all its blobs kept it is served without a question, whatever has become of the registry."""

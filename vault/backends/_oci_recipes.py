@@ -3,13 +3,14 @@
 A manifest is only served when its blobs can be had.  podman chooses a mirror by the manifest and does not fall back
 for the blobs.  A manifest from the store is therefore served where its registry has answered within ten seconds, or
 else where all its blobs (of an index: all that one of its manifests needs) are kept; otherwise the registry is asked
-for the manifest's head, and the client is told of a failure.
+for the manifest's head, and the client is told of a failure.  So it is with a tag that the registry denies, whose
+manifest is asked for by its digest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from zope.interface import implementer
 
@@ -226,14 +227,18 @@ class Recipe:
         """Raise an UpstreamError where what a manifest needs is neither kept nor to be had: see the module."""
         if found.how not in (How.HIT, How.STALE):
             return
-        failed = found.how is How.STALE and found.detail not in NOT_ASKED
-        if failed and found.detail not in DENIED:
+        denied = found.how is How.STALE and found.detail in DENIED
+        failed = found.how is How.STALE and not denied and found.detail not in NOT_ASKED
+        if failed:
             registry.failed(kitchen.now())
-        elif not failed and registry.answers(kitchen.now()):
+        elif not denied and registry.answers(kitchen.now()):
             return
         if await self._whole(kitchen, found.body):
             return
         if not failed and not registry.offline:
+            digest = heads.digest_of(found.body) if denied else None
+            if digest is not None:  # the tag has gone; the manifest and its blobs may be there all the same
+                artifact = registry.manifest(replace(self.resource, tag=None, digest=digest))
             probe = kitchen.once(f"probe {artifact.asked_at}", lambda: kitchen.ask(artifact))
             try:
                 await kitchen.within(PATIENCE, probe)
