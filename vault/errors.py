@@ -61,7 +61,9 @@ class UpstreamError(VaultError):
 
 
 class BrokenAnswer(UpstreamError):
-    """The upstream answered with something that cannot be right."""
+    """The upstream answered with something that cannot be right: ``upstream_status`` where it was a status."""
+
+    upstream_status: int | None = None
 
 
 class OtherVersion(BrokenAnswer):

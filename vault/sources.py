@@ -150,7 +150,9 @@ class Sources:
             return Refused(f"{said}: it refuses this vault; check the backend's credentials", with_credentials)
         if status == 429 or (status >= 500 and status not in (501, 505, 508)):  # those will not pass
             return Overloaded(said, retry_after(answer.head, self._now()))
-        return BrokenAnswer(f"{said}, which the vault did not expect")
+        broken = BrokenAnswer(f"{said}, which the vault did not expect")
+        broken.upstream_status = status
+        return broken
 
 
 async def whole_body(answer: Answer, limit: int) -> bytes:

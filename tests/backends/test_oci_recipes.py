@@ -13,7 +13,7 @@ from vault.backends._oci_memory import Memories
 from vault.backends._oci_recipes import Recipe
 from vault.backends._oci_registry import Registry
 from vault.cache import Cache
-from vault.errors import Refused, Unavailable
+from vault.errors import BrokenAnswer, Refused, Unavailable
 from vault.formats.oci_errors import Unknown
 from vault.formats.oci_manifest import OCI_MANIFEST
 from vault.formats.oci_names import read_path
@@ -190,7 +190,7 @@ class OutageTests(SeveralCase):
         self.assertEqual(self.find(f"manifests/{digest}").how, How.MISS)
 
     def test_gone(self) -> None:
-        """An image that one registry no longer has comes from the next, even while its tag is kept without its blobs."""
+        """An image that one registry no longer has comes from the next, even where its tag alone is kept."""
         self.put(self.one, "mine", "latest")
         self.tag("latest")
         other = self.put(self.two, "other", "latest")
@@ -228,6 +228,20 @@ class VouchTests(RecipeCase):
         self.asked()
         self.assertEqual(self.find(f"manifests/{DIGEST}").how, How.HIT)
         self.assertEqual(self.asked(), ["HEAD sha256"])
+
+    def test_no_head(self) -> None:
+        """A registry that knows no HEAD has answered all the same: it can be asked for the blobs."""
+        self.find("manifests/latest")
+        self.vault.net.pass_time(20)
+        self.status = 405
+        self.assertEqual(self.find(f"manifests/{DIGEST}").how, How.HIT)
+
+    def test_no_answer(self) -> None:
+        """What is no HTTP answer does not vouch for anything."""
+        self.find("manifests/latest")
+        self.vault.net.pass_time(20)
+        self.vault.origin.answer = lambda asked: asked.send(b"220 mail ready\r\n\r\n")
+        self.assertIsInstance(self.error(f"manifests/{DIGEST}"), BrokenAnswer)
 
     def test_cannot_be_asked(self) -> None:
         """It is not served when the registry fails then, nor soon after."""

@@ -243,6 +243,10 @@ class Recipe:
             try:
                 await kitchen.within(PATIENCE, probe)
                 return
+            except BrokenAnswer as error:
+                if error.upstream_status is None:
+                    raise
+                return  # such as 405: whatever it thinks of HEAD, it answers
             except TimeoutError:
                 registry.failed(kitchen.now())
         raise Unavailable(
