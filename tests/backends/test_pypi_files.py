@@ -7,6 +7,8 @@ import json
 from urllib.parse import urljoin
 
 from tests.backends.pypi_case import ASK_JSON, FILES, PyPICase, entry, page, sha256
+from vault.backends._pypi_index import Index, Page
+from vault.errors import Missing
 
 
 class FileTests(PyPICase):
@@ -92,6 +94,31 @@ class FileTests(PyPICase):
         ):
             self.assertEqual(self.get(path).status, 404, path)
         self.assertEqual(self.host.requests, [])
+
+    def test_other_paths(self) -> None:
+        """The address of a file cannot make the vault ask the index's host for anything but a project's page."""
+        mark = "u" + 15 * "0"
+        for project in (
+            "%252e%252e%252fadmin",
+            "%252e%252e",
+            "a%3Fb",
+            "a%253Fb",
+            "a%23b",
+            "a%20b",
+            "a%252fb",
+            "%C3%A9",
+            "%FF",
+            "a%250d%250aX:y",
+            "-",
+        ):
+            self.assertEqual(self.get(f"files/{project}/{mark}/secret-1.0-py3-none-any.whl").status, 404, project)
+        targets = {asked.target for asked in self.rig_.origin.requests}
+        self.assertLessEqual(targets, {"/simple/secret/"})
+        self.assertEqual(self.get(f"files/a/{mark}/%C3%A9%F0%9F%98%80-1.whl").status, 404)
+        for project in ("../a", "a?b", "a\n", "\u00e9"):
+            self.assertRaises(
+                Missing, lambda project=project: Page(Index("pypi", ("http://o.test/",)), project).artifact
+            )
 
     def test_lock_files(self) -> None:
         """A file is found by its name alone, and by the path it has upstream, without its page having been asked."""

@@ -13,7 +13,7 @@ from vault.backends._pypi_index import Index, Page, Source
 from vault.errors import Missing
 from vault.formats import table
 from vault.formats.links import MARK, Link, best_digest
-from vault.formats.names import COMPANIONS, normalise, project_of
+from vault.formats.names import COMPANIONS, is_name, normalise, project_of
 from vault.freshness import strong_tag
 from vault.interfaces import IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
@@ -53,9 +53,10 @@ class FileRecipe:
 
     def _mark(self) -> str | None:
         """The mark in the path, where it is one of the vault's own paths."""
-        if len(self.path) == 3 and normalise(self.path[0]) == self.path[0] and MARK.fullmatch(self.path[1]):
-            return self.path[1]
-        return None
+        if len(self.path) != 3 or not MARK.fullmatch(self.path[1]):
+            return None
+        project = self.path[0]
+        return self.path[1] if is_name(project) and normalise(project) == project else None
 
     def _names(self) -> Iterator[tuple[str, str]]:
         """What the last segment may mean: a file, or what goes with one."""

@@ -15,14 +15,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from vault.artifact import MADE_FROM, NOTED_URL, Artifact, Head
 from vault.backends._pypi_recent import Recent
 from vault.backends._pypi_rewriting import Rewriting, joined, json_form
-from vault.errors import BrokenAnswer, VaultError
+from vault.errors import BrokenAnswer, Missing, VaultError
 from vault.formats import simple_html, simple_json, table
 from vault.formats.codings import encode
 from vault.formats.links import table_entries
+from vault.formats.names import is_name
 from vault.interfaces import IBody, IKitchen
 from vault.outcome import Found, How
 
@@ -103,7 +105,9 @@ class Page:
     @property
     def artifact(self) -> Artifact:
         """The page itself; an index that is down must not let the next one answer for it (dependency confusion)."""
-        path = "" if self.project is None else f"{self.project}/"
+        if self.project is not None and not is_name(self.project):
+            raise Missing("there is no project of such a name")  # it may be a way to elsewhere on the index's host
+        path = "" if self.project is None else f"{quote(self.project, safe='')}/"
         return Artifact(
             key=f"{self.place}/source",
             urls=tuple(url + path for url in self.index.urls),
