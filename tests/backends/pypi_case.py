@@ -55,6 +55,11 @@ class PyPICase(RigCase):
         self.host.answer = self._answer_file
         return self.rig_
 
+    def use(self, *urls: str, **settings: Any) -> None:
+        """Take over other settings, as a reload does."""
+        self.rig_.resource.backend = backend(*urls, **settings)
+        self.rig_.again()
+
     def put(self, project: str, body: bytes, kind: str = JSON, serial: int | None = None) -> None:
         """A project's page."""
         self.pages[f"/simple/{project}/"] = (kind, body)

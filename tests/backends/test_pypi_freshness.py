@@ -112,6 +112,39 @@ class FreshnessTests(PyPICase):
         rig.net.pass_time(2)
         self.assertEqual(list(self.links()), ["a-2.zip"])
 
+    def test_nonsense_forms(self) -> None:
+        """All that a page has is still to be had after nonsense came in its place, though nobody had asked for it."""
+        rig = self.vault()
+        page_ = page(entry("a-1.zip", b"x"), entry("a-2.zip", b"y"))
+        self.put("a", page_)
+        target = self.links()["a-1.zip"]
+        self.put("a", b"%PDF", "application/pdf")
+        self.files["/packages/a-1.zip"] = b"x"
+        self.files["/packages/a-2.zip"] = b"y"
+        for _ in range(3):
+            rig.net.pass_time(700)
+            rig.again()
+            self.assertEqual(rig.request(target).body, b"x")
+            self.assertEqual(self.get("files/a-2.zip").body, b"y")
+            self.assertEqual(self.get("simple/a/").body.count(b"<a "), 2)
+            client = self.get("a/", ASK_JSON)
+            self.assertEqual((client.status, client.headers["x-cache"]), (200, "STALE"))
+            self.assertEqual(list(self.links("a/")), ["a-1.zip", "a-2.zip"])
+        self.put("a", page(entry("a-3.zip", b"z")))
+        rig.net.pass_time(700)
+        self.assertEqual(list(self.links()), ["a-3.zip"])
+
+    def test_nonsense_after_nonsense(self) -> None:
+        """The kept page is the last that could be read, not the first."""
+        rig = self.vault()
+        for name in ("a-1.zip", "a-2.zip"):
+            self.put("a", page(entry(name, b"x")))
+            rig.net.pass_time(700)
+            self.assertEqual(list(self.links()), [name])
+            self.put("a", b"%PDF", "application/pdf")
+            rig.net.pass_time(700)
+            self.assertEqual(list(self.links("a/")), [name])
+
     def test_nonsense_at_first(self) -> None:
         """Nonsense instead of a page nobody has seen is 502, and no empty page."""
         rig = self.vault()
@@ -227,6 +260,21 @@ class AgeTests(PyPICase):
         self.assertEqual(self.follow("a-2.zip").body, b"2")
         self.assertEqual(len(rig.origin.requests), 1)
         self.assertGreater(rig.net.seconds(), START + 1800)
+
+    def test_unreadable(self) -> None:
+        """A least age that is switched on holds at once, also while the index sends nonsense."""
+        rig = self.vault()
+        self.put_ages()
+        self.assertEqual(len(self.links()), 3)
+        self.put("a", b"nonsense", "image/png")
+        rig.net.pass_time(700)
+        self.assertEqual(len(self.links()), 3)
+        self.use(min_release_age=10**6)
+        self.assertEqual(list(self.links()), ["a-1.zip"])
+        self.assertEqual(self.get("simple/a/").body.count(b"<a "), 1)
+        self.use(min_release_age=2 * 10**6)
+        self.rig_.run(self.rig_.store.remove("pypi/simple/a/readable"))
+        self.assertEqual(self.get("simple/a/", ASK_JSON).status, 502)
 
     def test_exempt(self) -> None:
         """Projects that are named are shown as they are."""

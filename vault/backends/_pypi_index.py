@@ -5,6 +5,7 @@
     simple/<project>/page.html     rendered from that
     simple/<project>/page.*.gzip   either of them, compressed
     simple/<project>/links         a table from a file's name to where it lies
+    simple/<project>/readable      the last source that could be read (a hard link to it, while it is the present one)
 
 Each is stored with what it was made of, so that a request for what has not changed reads nothing but the index of the
 store.
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from vault.artifact import MADE_FROM, NOTED_URL, Artifact, Head
+from vault.artifact import MADE_FROM, NOTED_URL, Artifact, Digest, Head
 from vault.backends._pypi_recent import Recent
 from vault.backends._pypi_rewriting import Rewriting, joined, json_form
 from vault.errors import BrokenAnswer, Missing, VaultError
@@ -28,7 +29,7 @@ from vault.formats.names import is_name
 from vault.interfaces import IBody, IKitchen
 from vault.outcome import Found, How
 
-VERSION = "1"
+VERSION = "2"
 """Goes up with each change of what is made of the same page."""
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
@@ -73,11 +74,15 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A whole page as the index sent it: how it was had, its digest, and its bytes where they are at hand."""
+    """A whole page as the index sent it: how it was had, its digest, and its bytes where they are at hand.
+
+    ``older``: the index has another now, which cannot be read.
+    """
 
     found: Found
     sha256: str
     data: bytes | None
+    older: bool = False
 
     @property
     def head(self) -> Head:
@@ -166,7 +171,11 @@ class Page:
         try:
             return await kitchen.once(f"{key} of {base}", lambda: self._rewritten(kitchen, source, key, base, files))
         except BrokenAnswer:
-            if known is None:
+            older = await self._readable(kitchen, source)
+            if older is not None:
+                return await self.document(kitchen, older, html, files)
+            # Made under another least age it would show what is to be hidden.
+            if known is None or not alike(known, base):
                 raise
             return known
 
@@ -193,9 +202,27 @@ class Page:
         try:
             return await kitchen.once(f"{key} of {base}", make)
         except BrokenAnswer:
+            older = await self._readable(kitchen, source)
+            if older is not None:
+                return await self.links(kitchen, older)
             if known is None:
                 raise
             return known
+
+    async def _readable(self, kitchen: IKitchen, source: Source) -> Source | None:
+        """The last page that could be read, where it is another than this one."""
+        kept = None if source.older else await kitchen.stored(f"{self.place}/readable")
+        if kept is None or kept.sha256 is None or kept.sha256 == source.sha256:
+            return None
+        return Source(Found(kept, How.STALE), kept.sha256, None, older=True)
+
+    async def _keep(self, kitchen: IKitchen, source: Source) -> None:
+        """Keep a page that can be read for when the next one cannot be."""
+        key = f"{self.place}/readable"
+        kept = await kitchen.stored(key)
+        if kept is None or kept.sha256 != source.sha256 or kept.head.get(NOTED_URL) != source.url:
+            await kitchen.settled(self.artifact.key)
+            await kitchen.adopt(key, Digest("sha256", source.sha256), source.head)
 
     def _made_from(self, source: Source, files: str | None = None) -> str:
         made_from = f"{source.sha256} {VERSION} {source.url}"
@@ -246,7 +273,9 @@ class Page:
                 what = "list of projects" if self.project is None else f"page of {self.project}"
                 message = f"the index's {what} cannot be read: {error}"
             else:
-                unreadable.pop(self.place, None)
+                if not source.older:
+                    unreadable.pop(self.place, None)
+                    kitchen.behind(f"keeping {self.place} {source.sha256}", lambda: self._keep(kitchen, source))
                 return pieces
         if until <= kitchen.now():
             if len(unreadable) >= REMEMBERED:
@@ -267,6 +296,12 @@ def current(document: IBody, base: str, now: float) -> bool:
     """True if a document was made of this, and no file has become old enough for it meanwhile."""
     made_from, _, until = (document.head.get(MADE_FROM) or "").partition(UNTIL)
     return made_from == base and (not until or now < float(until))
+
+
+def alike(document: IBody, base: str) -> bool:
+    """True if a document was made of another page in just this way."""
+    made_from = (document.head.get(MADE_FROM) or "").partition(UNTIL)[0]
+    return made_from.split(" ")[-2:] == base.split(" ")[-2:]
 
 
 def sha256_of(data: bytes) -> str:
