@@ -51,6 +51,8 @@ CHECKPOINT = 5.0
 RESET = 2.0
 """Seconds within which connections that are cut off at the end must be gone."""
 
+WORKERS = 2.0
+"""Seconds for which the end waits for what is being computed: nobody is there any more who wants it."""
 
 SWITCH = 0.0005
 """Seconds for which a thread that computes may keep the others waiting.
@@ -281,7 +283,7 @@ class VaultService(Service):
         await self._store.close()
         for upstream in [upstream for part in self._parts.values() for upstream in part.upstreams]:
             await upstream.close()
-        self._workers.stop()
+        self._workers.stop(WORKERS)
         self._disk.stop()
         self.log.info("stopped")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, gatherResults
@@ -65,3 +66,17 @@ class ThreadedDiskTests(TestCase):
         release.set()
         disk.stop()
         self.assertEqual(done, list(range(5)))
+
+    def test_stop_busy(self) -> None:
+        """Who stops it with a grace does not wait longer for what is being done, and nothing more is begun."""
+        disk = ThreadedDisk(reactor, threads=1)
+        release = threading.Event()
+        done: list[int] = []
+        disk.run(release.wait, 10)
+        disk.run(done.append, 1)
+        began = time.monotonic()
+        disk.stop(grace=0.05)
+        self.assertLess(time.monotonic() - began, 5)
+        release.set()
+        disk.stop()
+        self.assertEqual(done, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -38,14 +39,20 @@ class ThreadedDisk:
         self._threads: list[_DiskThread] = []  # begun when needed: a daemon's process is forked before it works
         self._idle: list[_DiskThread] = []  # the last is the next: a thread that has just run is still warm
 
-    def stop(self) -> None:
-        """Do what has been asked for, and end the threads."""
+    def stop(self, grace: float | None = None) -> None:
+        """Do what has been asked for, and end the threads.
+
+        With ``grace`` nothing more is begun, and a thread that is busy for longer (seconds) ends with the process.
+        """
+        if grace is not None:
+            self._backlog.clear()
         for thread in self._threads:
             while self._backlog:
                 thread.work.put(self._backlog.popleft())
             thread.work.put(None)
+        end = None if grace is None else time.monotonic() + grace
         for thread in self._threads:
-            thread.join()
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
     def run(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         """Call ``function(*arguments)`` in one of the threads."""
