@@ -16,6 +16,7 @@ from vault.backends.apt import AptBackend
 from vault.interfaces import IBackend, IRecipe
 
 NAME = "main/binary-all/Packages.xz"
+PLAIN = "main/binary-all/Packages"
 SUITE = "dists/test"
 
 
@@ -35,6 +36,8 @@ class Mirror:
         self.files: dict[str, bytes] = {}
         self.times: dict[str, float] = {}
         self.down = False
+        self.plain = False
+        self.refused = "#"
         self.publish(1)
 
     def publish(self, number: int, indexes: bool = True, date: float = START) -> None:
@@ -46,6 +49,8 @@ class Mirror:
         text = f"Suite: test\nX-Number: {number}\nDate: {formatdate(date + number, usegmt=True)}\n"
         text += "Acquire-By-Hash: yes\n" if self.by_hash else ""
         text += f"SHA256:\n {digest} {len(packages)} {NAME}\n"
+        if self.plain:  # listed, but not there
+            text += f" {hashlib.sha256(stanza.encode()).hexdigest()} {len(stanza)} {PLAIN}\n"
         if indexes:
             self.put(f"{SUITE}/{NAME}", packages, number)
             self.put("pool/p.deb", deb, number)
@@ -66,6 +71,8 @@ class Mirror:
         data = self.files.get(asked.target)
         if self.down:
             asked.answer(503)
+        elif self.refused in asked.target:
+            asked.answer(403)
         elif data is None:
             asked.answer(404)
         else:
@@ -195,6 +202,66 @@ class GenerationTests(RigCase):
         rig.net.pass_time(1000)
         self.assertEqual(self.number(rig), 2)
         self.assertEqual([one for one in rig.origin.requests if NAME in one.target], [])
+
+    def test_listed_but_absent(self) -> None:
+        """A listed file that the upstream does not have, asked for by a client, holds up no new generation."""
+        rig = self.start()
+        self.mirror.plain = True
+        self.mirror.publish(1)
+        self.number(rig)
+        self.index(rig)
+        self.assertEqual(rig.request(f"{SUITE}/{PLAIN}").status, 404)
+        rig.net.pass_time(3)
+        self.mirror.put("pool/p.deb", b"PACKAGE 1", 1)
+        self.assertNotEqual(rig.request("pool/p.deb").body, b"PACKAGE 1", "packages are still verified")
+        self.mirror.publish(2)
+        rig.net.pass_time(1000)
+        self.assertEqual(self.number(rig), 2)
+
+    def test_withdrawn_index(self) -> None:
+        """An index file that is refused from some day on is waited for ten minutes in all, not in each generation."""
+        rig = self.start()
+        self.number(rig)
+        self.index(rig)
+        self.mirror.refused = "binary-all"
+        self.mirror.publish(2)
+        rig.net.pass_time(1000)
+        self.assertEqual(self.number(rig), 1)
+        rig.net.pass_time(400)
+        self.mirror.publish(3)
+        self.assertEqual(self.number(rig), 1)
+        rig.net.pass_time(400)
+        self.mirror.publish(4)
+        self.number(rig)
+        self.assertEqual(self.number(rig), 4)
+        self.mirror.publish(5)
+        rig.net.pass_time(1000)
+        self.assertEqual(self.number(rig), 5)
+
+    def test_asked_while_it_comes(self) -> None:
+        """What a client got in part only is not needed in new generations; what came whole in the end is."""
+        for whole in (True, False):
+            rig = self.start()
+            self.number(rig)
+            wires = []
+
+            def answer(asked: Asked, wires: list[Asked] = wires) -> None:
+                if "binary-all" in asked.target:
+                    asked.head(200, f"Date: {DATE}", length=len(self.mirror.packages))
+                    asked.send(self.mirror.packages[:10])
+                    wires.append(asked)
+                else:
+                    self.mirror.answer(asked)
+
+            rig.origin.answer = answer
+            self.index(rig)
+            rig.net.pass_time(10)
+            needed = rig.backend.state.suites[SUITE].needed  # type: ignore[attr-defined]
+            self.assertEqual(needed(START + 10), [])
+            if whole:
+                wires[0].send(self.mirror.packages[10:])
+                rig.net.pass_time(1)
+                self.assertEqual(needed(START + 10), [NAME])
 
     def test_first_of_small_suite(self) -> None:
         """Without by-hash the first client's index files are had before its InRelease, as they may be gone soon."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import implementer
 
 from vault.artifact import Digest, Head
-from vault.backends._apt_fetch import fetch, fetch_index
+from vault.backends._apt_fetch import END, fetch, fetch_index
 from vault.backends._apt_packages import Described
 from vault.backends._apt_refresh import pair_of, refresh
 from vault.backends._apt_suite import Generation, Suite
@@ -148,12 +148,21 @@ class IndexRecipe:
         release = await generation.read(kitchen) if generation is not None else None
         if name is None or release is None or name not in release.files:
             return await kitchen.find(self.backend.artifact(self.path, max_age=self.backend.ttl), asked)
-        suite.note_asked(kitchen, name)
         try:
-            return await fetch_index(self.backend, kitchen, suite, release, name)
+            return await _asked_for(self.backend, kitchen, suite, release, name)
         except (OtherVersion, Truncated) as error:
             kitchen.behind(f"refresh {suite.path}", lambda: _again(self.backend, kitchen, suite))
             raise Unavailable(f"{error}; the upstream may just be publishing", 5.0) from error
+
+
+async def _asked_for(backend: AptBackend, kitchen: IKitchen, suite: Suite, release: Release, name: str) -> Found:
+    """An index file for a client: once it was had whole, new generations need it too."""
+    found = await fetch_index(backend, kitchen, suite, release, name)
+    if found.how is How.BYPASS:
+        suite.note_asked(kitchen, name)
+    else:
+        found.body.grown(END).addCallbacks(lambda whole: suite.note_asked(kitchen, name), lambda failure: None)
+    return found
 
 
 async def _again(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> None:
@@ -186,9 +195,8 @@ class HashRecipe:
             release = await generation.read(kitchen) if generation is not None else None
             for name in self._names(suite, release):
                 assert release is not None
-                if generation is suite.current:
-                    suite.note_asked(kitchen, name)
-                return await fetch_index(self.backend, kitchen, suite, release, name)
+                have = _asked_for if generation is suite.current else fetch_index
+                return await have(self.backend, kitchen, suite, release, name)
             if self.algorithm == "sha256":
                 break  # it is found by its own key, in whatever generation it was
         try:

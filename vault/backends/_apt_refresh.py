@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vault.backends.apt import AptBackend
 
 TORN_PATIENCE = 600.0
-"""Seconds after which half of a pair, or a listed file that is not there, counts as meant so."""
+"""Seconds after which half of a pair, or a listed file that cannot be had, counts as meant so."""
 
 PAUSES = (1.0, 2.0, 4.0, 6.0, 8.0, 15.0, 30.0, 30.0, 60.0, 60.0)
 """Seconds between looks while a new generation is not whole."""
@@ -225,9 +225,9 @@ async def _consider(
         if new is not None and old is not None and new < old:
             log.warn("{suite}: the upstream has an older Release than the one served; not taken", suite=suite.key(""))
             return
-        await _complete(backend, kitchen, suite, generation, release, suite.needed(kitchen.now()))
+        await _complete(backend, kitchen, suite, release, suite.needed(kitchen.now()))
     elif careful and not release.by_hash and all(one.sure for one in seen.values()):
-        await _complete(backend, kitchen, suite, generation, release, likely(release), lenient=True)
+        await _complete(backend, kitchen, suite, release, likely(release), lenient=True)
     for name, one in seen.items():
         generation.bodies[name] = await _keep(kitchen, suite, name, identity, one)
     await suite.switch(kitchen, generation, backend.generation_ttl)
@@ -254,12 +254,11 @@ def likely(release: Release) -> list[str]:
 
 
 async def _complete(
-    backend: AptBackend, kitchen: IKitchen, suite: Suite, new: Generation, release: Release, names: list[str],
-    lenient: bool = False,
-) -> None:  # fmt: skip
+    backend: AptBackend, kitchen: IKitchen, suite: Suite, release: Release, names: list[str], lenient: bool = False
+) -> None:
     """Have these index files as a new generation lists them; raises Torn where one cannot be had.
 
-    Where ``lenient``, those that are not there at all may be missing.
+    One that was waited for long enough is given up.  Where ``lenient``, those that are not there at all may be missing.
     """
     wanted = [name for name in names if name in release.files]
 
@@ -272,12 +271,14 @@ async def _complete(
                     let_go(found.body)  # it cannot be stored, but it can be had
                 else:
                     await found.body.grown(END)
-            except Missing as error:
-                since = suite.seen_since.setdefault(new.id, kitchen.now())
-                if not lenient and kitchen.now() - since < TORN_PATIENCE:
-                    raise Torn(f"{name} is not there yet") from error
+                suite.seen_since.pop(name, None)
             except VaultError as error:
-                raise Torn(f"{name} cannot be had as the new Release lists it: {error}") from error
+                if lenient and isinstance(error, Missing):
+                    continue
+                if suite.waited(kitchen, name) < TORN_PATIENCE:
+                    raise Torn(f"{name} cannot be had as the new Release lists it: {error}") from error
+                log.warn("{suite}: gone on without {name}: {error}", suite=suite.key(""), name=name, error=str(error))
+                suite.give_up(kitchen, name)
 
     workers = [ensureDeferred(work()) for _ in range(min(AT_ONCE, len(wanted)))]
     try:

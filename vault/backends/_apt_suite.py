@@ -69,7 +69,8 @@ class Suite:
 
     ``asked`` has the index files that clients have asked for, with the time; ``missing`` the Release files that the
     upstream said it does not have.  ``checked`` is when the upstream last said what it has, ``tried`` when it was last
-    asked (POSIX seconds), ``failure`` why it did not say.  ``waiting`` is true while a newer generation is not whole.
+    asked (POSIX seconds), ``failure`` why it did not say.  ``waiting`` is true while a newer generation is not whole;
+    ``seen_since`` says since when what it wants has been waited for.
     """
 
     def __init__(self, name: str, path: str) -> None:
@@ -173,6 +174,16 @@ class Suite:
             self.asked[name] = now
             self.save_soon(kitchen)
 
+    def waited(self, kitchen: IKitchen, name: str) -> float:
+        """Seconds for which an index file could not be had as new generations list it."""
+        now = kitchen.now()
+        return now - self.seen_since.setdefault(name, now)
+
+    def give_up(self, kitchen: IKitchen, name: str) -> None:
+        """New generations do not need an index file any more, until a client gets it again."""
+        if self.asked.pop(name, None) is not None:
+            self.save_soon(kitchen)
+
     def needed(self, now: float) -> list[str]:
         """The index files that clients use, by the names they have in a Release file."""
         return [name for name, when in self.asked.items() if now - when < ASKED_FOR]
@@ -180,14 +191,13 @@ class Suite:
     def tables(self) -> dict[str, str]:
         """The index files in use that describe packages in the current generation: key to name."""
         release = self.current.release if self.current is not None else None
-        files: dict[str, tuple[str, str]] = {}
-        for name in self.asked if release is not None else ():
-            assert release is not None
-            listed = release.files.get(name)
-            if listed is not None and apt_index.kind(name) in ("Packages", "Sources") and apt_index.readable(name):
-                directory, _, base = name.rpartition("/")
-                files[join(directory, base.partition(".")[0])] = self.index_key(name, listed), name
-        return dict(files.values())
+        if release is None:
+            return {}
+        return {
+            self.index_key(name, release.files[name]): name
+            for name in self.asked
+            if name in release.files and apt_index.kind(name) in ("Packages", "Sources") and apt_index.readable(name)
+        }
 
     def index_key(self, name: str, listed: Listed) -> str:
         """The key of an index file: its digest is in it, so that generations share what did not change."""
