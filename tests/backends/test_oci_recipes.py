@@ -180,6 +180,28 @@ class OutageTests(SeveralCase):
         self.find(f"blobs/{digest_of(b'other')}")
         self.assertEqual(self.one.asked(), 0)
 
+    def test_silent(self) -> None:
+        """A tag that is kept from another registry is given after a few seconds when the first does not answer."""
+        other = self.put(self.two, "other", "latest")
+        self.tag("latest")
+        self.find(f"blobs/{digest_of(b'other')}")
+        self.vault.net.pass_time(100)
+        self.one.silent = True
+        found = self.find("manifests/latest")
+        self.assertEqual((found.how, found.detail), (How.STALE, "connection_timeout"))
+        self.assertEqual(found.head and found.head.get("Docker-Content-Digest"), other)
+        self.one.asked()
+        self.assertEqual(self.find("manifests/latest").detail, "resting")
+        self.assertEqual(self.one.asked(), 0)
+
+    def test_slow(self) -> None:
+        """The first registry, answering within these seconds, is heard; what was kept from another has no say."""
+        self.put(self.two, "other", "latest")
+        self.tag("latest")
+        self.vault.net.pass_time(100)
+        mine = self.put(self.one, "mine", "latest")
+        self.assertEqual(self.tag("latest"), mine)
+
     def test_nowhere(self) -> None:
         """While one registry cannot be asked, nothing is said to be missing; it is asked when no other has it."""
         digest = self.put(self.one, "mine")

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from twisted.internet.defer import ensureDeferred
 from zope.interface import implementer
 
 from vault.artifact import Artifact, Digest, Head
@@ -22,6 +23,7 @@ from vault.errors import (
     BrokenAnswer,
     Missing,
     Refused,
+    Timeout,
     TLSFailed,
     Truncated,
     Unavailable,
@@ -38,7 +40,7 @@ from vault.outcome import Asked, Found, How
 CODES = {"manifests": "MANIFEST_UNKNOWN", "blobs": "BLOB_UNKNOWN", "referrers": "MANIFEST_UNKNOWN"}
 
 PATIENCE = 5.0
-"""Seconds for a registry to answer whether it can be asked: clients have other registries to go to."""
+"""Seconds for a registry to answer whether it can be asked, or for a tag that is kept from another registry."""
 
 NOT_ASKED = ("refreshing", "rate-limit")
 """Why an expired copy may be served though nothing failed."""
@@ -65,14 +67,20 @@ class Recipe:
         """The body to serve; raises Unknown where no registry has it, and the error of one that could not be asked."""
         denied: VaultError | None = None
         failure: UpstreamError | None = None
+        others = list(self.registries)
         for registry in self._in_order(kitchen.now()):
-            others = [other for other in self.registries if other is not registry]
-            if others and registry.resting(kitchen.now()) and not await self._has_kept(kitchen, registry):
-                found = await self._kept(kitchen, others, "resting")
-                if found is not None:
-                    return found
+            others = [other for other in others if other is not registry]
+            kept = None if await self._has_kept(kitchen, registry) else await self._kept(kitchen, others, "resting")
+            if kept is not None and registry.resting(kitchen.now()):
+                return kept
             try:
-                found = await self._from(kitchen.of(registry.name), registry, asked)
+                finding = ensureDeferred(self._from(kitchen.of(registry.name), registry, asked))
+                found = await (finding if kept is None else kitchen.within(PATIENCE, finding))
+            except TimeoutError:
+                assert kept is not None
+                registry.failed(kitchen.now())
+                kept.detail = Timeout.proxy_error
+                return kept
             except VaultError as error:
                 if registry.denies(error):
                     self.memories.homes.forget(self.resource.name)
@@ -83,9 +91,9 @@ class Recipe:
                 if self._by_digest and isinstance(error, UpstreamError):
                     failure = failure or error
                     continue  # the next one cannot have anything else under this name
-                found = await self._kept(kitchen, others, error.proxy_error)
-                if found is not None:
-                    return found
+                kept = await self._kept(kitchen, others, error.proxy_error)
+                if kept is not None:
+                    return kept
                 raise
             self._note_home(registry, found, kitchen.now())
             return found
