@@ -83,6 +83,17 @@ class RouteTests(SynchronousTestCase):
         for target, expected in table.items():
             self.assertEqual(self.told(self.registries.below(self.resources[0], target)), expected, target)
 
+    def test_shared_namespace(self) -> None:
+        """Of two backends for one registry a prefix in the path tells which; without one it is the first."""
+        one, two = backend("one", "/one/", "docker.io"), backend("two", "/two/", "docker.io")
+        resources = [RegistryResource(each, cast(Any, None), None, lambda: 0.0) for each in (one, two)]
+        registries = Registries(resources)
+        query = "?ns=docker.io"
+        self.assertEqual(self.told(registries.at_root(f"x/{TAG}{query}")), ("one", f"x/{TAG}", "docker.io"))
+        self.assertEqual(self.told(registries.at_root(f"two/x/{TAG}{query}")), ("two", f"x/{TAG}", "docker.io"))
+        below = registries.below(resources[1], f"v2/x/{TAG}{query}")
+        self.assertEqual(self.told(below), ("two", f"x/{TAG}", "docker.io"))
+
     def test_first_with_dots(self) -> None:
         """Where the first backend is not Docker Hub, its repositories may begin with a dotted name."""
         registries = Registries(self.resources[1:])

@@ -3,8 +3,8 @@
 The clients build their URLs in four ways (docker, containerd, BuildKit, podman).  All of these lead to one resource::
 
     /v2/<name>/...               the first backend that is a registry
-    /v2/<name>/...?ns=<registry> the backend of that namespace, and no other: an unknown one is 404
-    /v2/<prefix>/<name>/...      the backend of that prefix, with or without ns
+    /v2/<name>/...?ns=<registry> the first backend of that namespace, and no other: an unknown one is 404
+    /v2/<prefix>/<name>/...      the backend of that prefix, unless ns names another
     /v2/<registry>/<name>/...    the backend of that namespace
     /<prefix>/v2/<name>/...      the backend of that prefix, unless ns names another
     /<prefix>/<name>/...         the same
@@ -138,9 +138,10 @@ class Registries:
             return ShortAnswer()
         resource, inner = self._by_prefix(path) or self._by_first_segment(path) or (None, path)
         if namespace is not None:
+            if resource is not None and namespace in resource.backend.namespaces:
+                return resource.named(inner + query, namespace)
             # A mirror's prefix may be for whatever registry ns names; the name of another registry is not dropped.
-            own = resource is not None and namespace in resource.backend.namespaces
-            dropped = own or not names_registry(unquote(path.partition("/")[0]))
+            dropped = not names_registry(unquote(path.partition("/")[0]))
             return self._named(namespace, inner if dropped else path, query)
         path = inner
         if resource is None:
@@ -156,9 +157,11 @@ class Registries:
         if path in ("v2", "v2/"):
             return ShortAnswer()
         path = path.removeprefix("v2/")
-        if namespace is not None:
-            return self._named(namespace, path, query)
-        return resource.at(path + query)
+        if namespace is None:
+            return resource.at(path + query)
+        if namespace in resource.backend.namespaces:
+            return resource.named(path + query, namespace)
+        return self._named(namespace, path, query)
 
     def _named(self, namespace: str, path: str, query: str) -> Resource:
         for resource in self._resources:
