@@ -6,9 +6,12 @@ import hashlib
 import json
 from typing import Any
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from tests.memory import Asked as Request
 from tests.memory import Origin, Rig, RigCase
-from vault.artifact import Artifact
+from vault.artifact import Artifact, Head
+from vault.backends._oci_heads import for_listing
 from vault.backends._oci_memory import Memories
 from vault.backends._oci_recipes import Recipe
 from vault.backends._oci_registry import Registry
@@ -20,6 +23,7 @@ from vault.formats.oci_names import read_path
 from vault.kitchen import Kitchen
 from vault.outcome import Asked, Found, How
 from vault.sources import Sources
+from vault.store.body import MemoryBody
 from vault.upstream import Upstream
 
 LAYER = b"a layer"
@@ -166,6 +170,29 @@ class OrderTests(SeveralCase):
         self.one.asked()
         self.find(f"blobs/{digest_of(b'other')}")
         self.assertEqual(self.one.asked(), 0)
+
+
+class LinkTests(SynchronousTestCase):
+    """Where a list goes on."""
+
+    def test_next(self) -> None:
+        """The next page is found in every form of the field, and told as a query, whatever else the field says."""
+        table = {
+            '</v2/app/tags/list?last=b&n=2>; rel="next"': "last=b&n=2",
+            '<https://h.test/v2/app/tags/list?next_page=a%3D#x>; rel="next"': "next_page=a%3D",
+            "</v2/app/tags/list?last=a,b>; rel=next": "last=a,b",
+            '</v2/app/tags/list>; rel="first", </v2/app/tags/list?last=b>; rel="next"': "last=b",
+            '</v2/app/tags/list?last=b>; title="a, <b>; c"; rel="last Next", <?z=1>; rel=up': "last=b",
+            '</v2/app/tags/list?last=b>; rel="prev"': None,
+            '</v2/app/tags/list?last=b>; title="next"': None,
+            "</v2/app/tags/list>; rel=next": None,
+            "nonsense": None,
+            "": None,
+        }
+        for value, query in table.items():
+            body = MemoryBody(Head(headers=(("Link", value),)), b"[]")
+            link = for_listing(Found(body, How.MISS)).get("Link")
+            self.assertEqual(link, None if query is None else f'<?{query}>; rel="next"', value)
 
 
 class OutageTests(SeveralCase):

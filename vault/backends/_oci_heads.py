@@ -9,7 +9,10 @@ from vault.backends._oci_registry import DIGEST_FIELD, promised_digest
 from vault.interfaces import IBody
 from vault.outcome import Found, How
 
-_LINK = re.compile(r"<[^>?#]*\?([^>#\s]*)>\s*((?:;[^,<>]*)?)")
+_LINK = re.compile(r"""<([^<>\s]*)>((?:[^,"]|"[^"]*")*)""")
+"""A member of a Link field (RFC 8288): what it leads to, and its parameters."""
+
+_PARAMETER = re.compile(r""";\s*([^\s=;,"]+)\s*=\s*(?:"([^"]*)"|([^\s;,"]*))""")
 
 # What a registry says of the message, not of the content; the encoding of bytes that have their digest is none.
 _NOT_PASSED_ON = (
@@ -55,11 +58,20 @@ def for_blob(found: Found, digest: Digest) -> Head:
 
 def for_listing(found: Found) -> Head:
     """The next page's link is made relative; what it is relative to is known where the request is."""
-    match = _LINK.match(found.body.head.get("Link") or "")
+    query = _next_page(found.body.head.get("Link") or "").partition("#")[0].partition("?")[2]
     changes = _not_passed_on(found)
-    changes["Link"] = None if match is None or "next" not in match[2] else f"<?{match[1]}>{match[2]}"
+    changes["Link"] = f'<?{query}>; rel="next"' if query else None
     del changes["Content-Encoding"]
     return found.body.head.with_headers(changes)
+
+
+def _next_page(links: str) -> str:
+    """Where a Link field says that a list goes on; empty where it does not."""
+    for link in _LINK.finditer(links):
+        for name, quoted, plain in _PARAMETER.findall(link[2]):
+            if name.lower() == "rel" and "next" in (quoted or plain).lower().split():
+                return link[1]
+    return ""
 
 
 def _not_passed_on(found: Found) -> dict[str, str | None]:

@@ -29,8 +29,8 @@ HUB_ALIASES = frozenset({DOCKER_HUB, "registry-1.docker.io", "index.docker.io", 
 class Resource:
     """One resource of a repository: ``kind`` is manifests, blobs, referrers or tags.
 
-    ``tag`` or ``digest`` is what is asked for, neither with the list of tags.  ``query`` has what decides the answer,
-    in a fixed order; the other parameters of the request are left out.
+    ``tag`` or ``digest`` is what is asked for, neither with the list of tags.  ``query`` is that of a list, in a fixed
+    order, without ``ns``.
     """
 
     name: str
@@ -45,7 +45,8 @@ class Resource:
         return "list" if self.kind == "tags" else self.tag or str(self.digest)
 
 
-_DECIDES = {"tags": ("n", "last"), "referrers": ("artifactType",)}
+MAX_QUERY = 2048
+"""Characters of the query of a list: its pages are found by whatever parameters a registry has for them."""
 
 
 def read_path(path: str) -> Resource:
@@ -60,8 +61,7 @@ def read_path(path: str) -> Resource:
     name, kind, reference = match["name"], match["kind"] or "tags", match["reference"]
     if len(name) > MAX_NAME or _NAME.fullmatch(name) is None:
         raise Malformed("NAME_INVALID", f"{name[:80]!r} is not the name of a repository")
-    given = dict(parse_qsl(query, keep_blank_values=True, errors="replace"))
-    wanted = urlencode([(key, given[key]) for key in _DECIDES.get(kind, ()) if key in given])
+    wanted = _query(query) if kind in ("tags", "referrers") else ""
     if kind == "tags":
         return Resource(name, kind, query=wanted)
     if kind == "manifests" and ":" not in reference:
@@ -69,6 +69,14 @@ def read_path(path: str) -> Resource:
             raise Malformed("MANIFEST_INVALID", f"{reference[:80]!r} is neither a tag nor a digest")
         return Resource(name, kind, tag=reference)
     return Resource(name, kind, digest=read_digest(reference), query=wanted)
+
+
+def _query(text: str) -> str:
+    """The query of a list in one spelling; raises Malformed for one that is too long."""
+    if len(text) > MAX_QUERY:
+        raise Malformed("UNSUPPORTED", f"the query has more than {MAX_QUERY} characters")
+    parameters = parse_qsl(text, keep_blank_values=True, errors="replace")
+    return urlencode(sorted((key, value) for key, value in parameters if key != "ns"))
 
 
 def read_digest(text: str) -> Digest:
