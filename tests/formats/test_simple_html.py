@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from html.parser import HTMLParser
 from typing import Any
 
@@ -334,6 +336,41 @@ class ReadTests(SynchronousTestCase):
             '<a href="' + "x" * (2 * LARGEST),
         ):
             self.assertRaises(ValueError, read, html)
+
+    def test_quick(self) -> None:
+        """Nothing in a small page, however malformed, takes long to read."""
+        for begin in ("", "<a href='", "<script>", "<title>"):
+            for unit in (
+                "<!--",
+                "<![",
+                "<!",
+                "<?",
+                "</",
+                "<a",
+                "<a ",
+                '<a href="',
+                "<a x=y ",
+                "<",
+                "&",
+                "&#",
+                "'",
+                "=",
+            ):
+                began = time.thread_time()
+                with contextlib.suppress(ValueError):
+                    read(begin + unit * (200_000 // len(unit)))
+                self.assertLess(time.thread_time() - began, 3, begin + unit)
+
+    def test_cut_off(self) -> None:
+        """A page that ends within a comment, a script or a long tag may have lost files: it is refused."""
+        for rest in ("<!-- <a href=a-2.zip>", "<![CDATA[ x", "<script> x", '<a href="' + "x" * 2000):
+            self.assertRaises(ValueError, read, "<a href=a-1.zip>a-1.zip</a>" + rest)
+        self.assertEqual(len(read_files("<a href=a-1.zip>a-1.zip</a> &amp; more &am")), 1)
+
+    def test_too_long(self) -> None:
+        """A page that takes longer than a page of its size may is given up."""
+        self.patch(simple_html, "SECONDS", -1.0)
+        self.assertIn("too long", str(self.assertRaises(ValueError, read, "<a href=a-1.zip>")))
 
     def test_root(self) -> None:
         """A root index in HTML gives its projects, without the other links on it."""

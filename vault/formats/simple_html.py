@@ -10,19 +10,31 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
-from html import escape
+from html import escape, unescape
 from html.parser import HTMLParser
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
-from vault.formats.json_window import LARGEST, STEP, Text
+from vault.formats.json_window import STEP, Text
 from vault.formats.links import absolute
 from vault.formats.names import is_distribution, is_name, normalise
 from vault.formats.simple_json import HASH_ORDER, File, Meta, best_hash, file_steps, meta_steps, project_steps
 
 _ANCHORS = 20
 """How many anchors are rendered between two results: as many as a step of the JSON form has files."""
+
+UNCLOSED = 128 * 1024
+"""The most characters of a comment, a script or a tag: what has no end is looked through again with each step."""
+
+LAST_TAG = 1000
+"""The most characters of a tag at the end of a page that the end cuts off, which is passed over as browsers do it."""
+
+SECONDS, SLOWEST = 5.0, 100_000
+"""How long the reading of a page may take (seconds of one processor): this long, and so many bytes a second."""
+
+_UNCLOSED = "The page is not HTML, or something in it is not closed."
 
 _T = TypeVar("_T")
 _Attributes = list[tuple[str, str | None]]
@@ -140,6 +152,7 @@ class _Reader(HTMLParser):
     """Collects the anchors of a page, and what its head says about the page."""
 
     rawdata: str  # the parser's own: what it has not been able to read yet
+    cdata_elem: str | None  # likewise: the script or the like that it is in
 
     def __init__(self, page_url: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -153,20 +166,34 @@ class _Reader(HTMLParser):
     def anchors(self, body: bytes, charset: str | None) -> Iterator[tuple[_Attributes, str]]:
         """The attributes and text of each anchor, read in short steps."""
         decoder = _decoder(charset)
+        end = time.thread_time() + SECONDS + len(body) / SLOWEST
         try:
             for start in range(0, len(body), STEP):
                 self.feed(decoder.decode(body[start : start + STEP]))
                 yield from self._done
                 self._done.clear()
                 # What is not closed is read again with each piece.
-                if len(self.rawdata) > LARGEST:
-                    raise ValueError("The page is not HTML, or something in it is not closed.")
+                if len(self.rawdata) > UNCLOSED:
+                    raise ValueError(_UNCLOSED)
+                if time.thread_time() > end:
+                    raise ValueError("The page takes too long to read.")
             self.feed(decoder.decode(b"", True))
-            self.close()
+            self._end()
         except AssertionError as error:  # what the parser says of some malformed declarations
             raise ValueError("The page is not HTML that can be read.") from error
         self._end_anchor()
         yield from self._done
+
+    def _end(self) -> None:
+        """Read the rest as far as it is text.
+
+        The parser's own ``close`` looks for the end of each thing that has none in all that follows.
+        """
+        text, _, tag = self.rawdata.partition("<")
+        if self.cdata_elem or tag.startswith(("!--", "![")) or len(tag) > LAST_TAG:
+            raise ValueError(_UNCLOSED)
+        self.rawdata = ""
+        self.handle_data(unescape(text))
 
     def about(self) -> dict[str, Any]:
         """``meta`` and what else a page says about itself, once it has been read."""
