@@ -145,6 +145,32 @@ class FreshnessTests(PyPICase):
             rig.net.pass_time(700)
             self.assertEqual(list(self.links("a/")), [name])
 
+    def test_login(self) -> None:
+        """A page to log in, also where a redirect leads to it, does not make a project empty."""
+        rig = self.vault()
+        self.put("a", page(entry("a-1.zip", b"x")))
+        self.assertEqual(list(self.links()), ["a-1.zip"])
+        login = b"<html><h1>Log in</h1><form action='/login' method=post><input name=password></form></html>"
+        self.put("a", login, "text/html")
+        rig.net.pass_time(700)
+        self.assertEqual(list(self.links()), ["a-1.zip"])
+        rig.origin.answer = lambda asked: (
+            asked.answer(200, "Content-Type: text/html", body=login)
+            if asked.target == "/login"
+            else asked.answer(302, "Location: /login")
+        )
+        rig.net.pass_time(700)
+        self.assertEqual(list(self.links()), ["a-1.zip"])
+        self.assertEqual(self.get("simple/b/").status, 502)
+
+    def test_wrong_type(self) -> None:
+        """JSON is read as JSON, whatever the index calls it."""
+        self.vault()
+        for kind in ("text/html", "text/plain", "application/octet-stream"):
+            self.put("a", page(entry("a-1.zip", b"x")), kind)
+            self.assertEqual(list(self.links()), ["a-1.zip"], kind)
+            self.rig_.net.pass_time(700)
+
     def test_nonsense_at_first(self) -> None:
         """Nonsense instead of a page nobody has seen is 502, and no empty page."""
         rig = self.vault()

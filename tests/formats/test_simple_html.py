@@ -267,7 +267,31 @@ class ReadTests(SynchronousTestCase):
     def test_other_links(self) -> None:
         """Links to what is no distribution file, or not on the web, are left out."""
         for href in ("../", "/login", "a-1.zip.asc", "mailto:a-1.zip", "javascript:a-1.zip", "ftp://x/a-1.zip", "//["):
-            self.assertEqual(read_files(f'<a href="{href}">text</a>'), [], href)
+            html = f'<a href="{href}">text</a><a href="a-1.zip">a-1.zip</a>'
+            self.assertEqual([file["filename"] for file in read_files(html)], ["a-1.zip"], href)
+
+    def test_login(self) -> None:
+        """A page with a form or with links to elsewhere, and with no file, is no project without files."""
+        for html in (
+            "<title>Log in</title><form action=/login><input name=user></form>",
+            "<a href='/login?next=/simple/x/'>Sign in</a>",
+            "<a href='https://sso.example.org/'>Sign in</a>",
+            "<a href='../'>up</a><a href='help.html'>Help</a>",
+            "<a href='javascript:login()'>Sign in</a>",
+        ):
+            self.assertIn("log in", str(self.assertRaises(ValueError, read, html)))
+            self.assertRaises(ValueError, simple_html.read_root, html.encode(), None, "https://index.example.org/")
+            self.assertEqual(len(read_files(html + "<a href=a-1.zip>a-1.zip</a>")), 1)
+            self.assertEqual(read_files('<meta name="pypi:repository-version" content="1.0">' + html), [])
+
+    def test_no_files(self) -> None:
+        """A page with nothing on it, or only with links upwards, is a project without files."""
+        for html in (
+            "<html><body></body></html>",
+            "<h1>Links for x</h1>",
+            "<a href='../'>up</a><a href='/'>top</a><a href='?C=N;O=D'>Name</a><a href='#end'>end</a>",
+        ):
+            self.assertEqual(read_files(html), [])
 
     def test_base(self) -> None:
         """The first base that is given is the one links are relative to."""

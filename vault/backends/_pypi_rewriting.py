@@ -18,8 +18,8 @@ def json_form(data: bytes, content_type: str | None, page_url: str, project: str
     said["Content-Type"] = content_type or ""
     kind = said.get_content_type() if content_type else ""
     first = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    if kind.endswith("json") or (kind not in _HTML and first == b"{"):
-        return data
+    if kind.endswith("json") or first == b"{":
+        return data  # HTML does not begin so, whatever the index calls it
     if kind not in _HTML and first != b"<":
         raise ValueError(f"It is neither HTML nor JSON but {kind or 'of no type'}.")
     charset = said.get_content_charset()

@@ -34,6 +34,9 @@ LAST_TAG = 1000
 SECONDS, SLOWEST = 5.0, 100_000
 """How long the reading of a page may take (seconds of one processor): this long, and so many bytes a second."""
 
+LOOKED_AT = 20
+"""How many links of a page without an entry are looked at to tell what it is."""
+
 _UNCLOSED = "The page is not HTML, or something in it is not closed."
 
 _T = TypeVar("_T")
@@ -60,11 +63,11 @@ def read(body: bytes, charset: str | None, page_url: str, project: str) -> bytes
 
     ``charset`` is the one of its Content-Type, ``page_url`` where it was got in the end, and ``project`` the project's
     name.  URLs come out absolute.  Links to what is no distribution file are left out.  Raises ValueError where the
-    page is of another version than 1.
+    page is of another version than 1, and where it is no page of an index, such as one to log in.
     """
     reader = _Reader(page_url)
     entries = (_file_entry(reader.base, *anchor) for anchor in reader.anchors(body, charset))
-    return _document("files", entries, lambda: {"name": normalise(project), **reader.about()})
+    return _document("files", entries, lambda found: {"name": normalise(project), **reader.about(found)})
 
 
 def read_root(body: bytes, charset: str | None, page_url: str) -> bytes:
@@ -74,15 +77,16 @@ def read_root(body: bytes, charset: str | None, page_url: str) -> bytes:
     return _document("projects", entries, reader.about)
 
 
-def _document(array: str, entries: Iterable[dict[str, Any] | None], about: Callable[[], dict[str, Any]]) -> bytes:
-    """A page of the JSON form; what it says about itself is known when the last entry is."""
+def _document(array: str, entries: Iterable[dict[str, Any] | None], about: Callable[[bool], dict[str, Any]]) -> bytes:
+    """A page of the JSON form; what it says about itself is known when the last entry is, and told if there is one."""
     parts = [f'{{"{array}": ['.encode()]
     for entry in entries:
         if entry is not None:
             parts.extend((json.dumps(entry).encode(), b", "))
-    if len(parts) > 1:
+    found = len(parts) > 1
+    if found:
         parts.pop()
-    parts.append(f"], {json.dumps(about())[1:]}".encode())
+    parts.append(f"], {json.dumps(about(found))[1:]}".encode())
     return b"".join(parts)
 
 
@@ -157,7 +161,10 @@ class _Reader(HTMLParser):
     def __init__(self, page_url: str) -> None:
         super().__init__(convert_charrefs=True)
         self.base = page_url
+        self._page_url = page_url
         self._based = False
+        self._form = self._versioned = False
+        self._first: list[str] = []
         self._meta: dict[str, Any] = {"api-version": "1.0"}
         self._said: dict[str, Any] = {"meta": self._meta}
         self._done: list[tuple[_Attributes, str]] = []
@@ -195,8 +202,10 @@ class _Reader(HTMLParser):
         self.rawdata = ""
         self.handle_data(unescape(text))
 
-    def about(self) -> dict[str, Any]:
-        """``meta`` and what else a page says about itself, once it has been read."""
+    def about(self, found: bool) -> dict[str, Any]:
+        """``meta`` and what else a page says about itself, once it has been read; ``found``: it has an entry."""
+        if not found and not self._versioned and (self._form or any(map(self._leads_away, self._first))):
+            raise ValueError("It has none of an index's links, but others or a form: perhaps it is a page to log in.")
         version = self._meta["api-version"]
         if version.partition(".")[0] != "1":
             raise ValueError(f"The page is of version {version!r} of the Simple Repository API, not of version 1.")
@@ -207,6 +216,10 @@ class _Reader(HTMLParser):
         if tag == "a":
             self._end_anchor()
             self._open = (attrs, [])
+            if len(self._first) < LOOKED_AT:
+                self._first += [href for name, href in attrs if name == "href" and href is not None]
+        elif tag == "form":
+            self._form = True
         elif tag == "base" and not self._based:
             href = dict(attrs).get("href")
             if href is not None:
@@ -237,11 +250,18 @@ class _Reader(HTMLParser):
             self._done.append((attributes, "".join(text).strip()))
             self._open = None
 
+    def _leads_away(self, href: str) -> bool:
+        """True for a link that leads neither up nor to the page itself, as those of directory listings do."""
+        page, link = urlsplit(self._page_url), urlsplit(absolute(self.base, href) or "")
+        up = link.path == page.path or (link.path.endswith("/") and page.path.startswith(link.path))
+        return link.netloc != page.netloc or not up
+
     def _note(self, attributes: dict[str, str | None]) -> None:
         content = (attributes.get("content") or "").strip()
         name = (attributes.get("name") or "").lower()
         if name == "pypi:repository-version" and content:
             self._meta["api-version"] = content
+            self._versioned = True
         elif name == "pypi:project-status" and content:
             self._said.setdefault("project-status", {})["status"] = content
         elif name == "pypi:project-status-reason" and content:
