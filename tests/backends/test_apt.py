@@ -339,6 +339,48 @@ class GenerationTests(RigCase):
             rig.net.pass_time(5)
             self.assertEqual(client.status, status, path)
 
+    def pair(self, release: int, signature: int, modified: float = START) -> None:
+        """Let the mirror have no InRelease, and these generations' Release and Release.gpg, seconds apart."""
+        self.mirror.files.pop(f"/{SUITE}/InRelease", None)
+        for name, number in (("Release", release), ("Release.gpg", signature)):
+            self.mirror.put(f"{SUITE}/{name}", b"X-Number: %d\n" % number, 0)
+            self.mirror.times[f"/{SUITE}/{name}"] = modified + number
+
+    def test_torn_pair_met_cold(self) -> None:
+        """A Release beside the signature of the one before is not served to the first client, and the right pair is."""
+        rig = self.start()
+        self.pair(2, 1)
+        for _ in range(2):
+            client = rig.request(f"{SUITE}/Release")
+            rig.net.pass_time(5)
+            self.assertEqual(client.status, 503)
+            self.assertIn("retry-after", client.headers)
+        client = rig.request(f"{SUITE}/InRelease")
+        rig.net.pass_time(5)
+        self.assertEqual(client.status, 404)
+        client = rig.request(f"{SUITE}/Release")
+        self.pair(2, 2)
+        rig.net.pass_time(5)
+        self.assertEqual((client.status, client.body), (200, b"X-Number: 2\n"))
+        self.assertEqual(rig.request(f"{SUITE}/Release.gpg").body, b"X-Number: 2\n")
+
+    def test_signature_published_first(self) -> None:
+        """A signature that is a little older than its Release is served at once when both are not new."""
+        rig = self.start()
+        self.pair(2, 1, START - 5000)
+        self.assertEqual(rig.request(f"{SUITE}/Release").status, 200)
+
+    def test_doubtful_pair_served(self) -> None:
+        """Where a doubtful pair was taken after ten minutes, the right signature is not waited for when it comes."""
+        rig = self.start()
+        self.pair(2, 1)
+        rig.request(f"{SUITE}/Release")
+        rig.net.pass_time(1000)
+        self.assertEqual(rig.request(f"{SUITE}/Release.gpg").body, b"X-Number: 1\n")
+        self.pair(2, 3)
+        rig.net.pass_time(1000)
+        self.assertEqual(rig.request(f"{SUITE}/Release.gpg").body, b"X-Number: 3\n")
+
     def test_mismatch_is_asked_again(self) -> None:
         """An index file of the right length and the wrong content is asked for again past other caches."""
         rig = self.start()

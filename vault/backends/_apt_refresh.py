@@ -67,6 +67,9 @@ class Seen:
 class Torn(Unavailable):
     """The upstream is just publishing: what it has does not belong together yet."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, 5.0)
+
 
 async def refresh(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> None:
     """See what the upstream has; raises the reason where there is nothing to serve."""
@@ -77,11 +80,11 @@ async def refresh(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> None:
         )
     except Torn as error:
         suite.failure = None
-        suite.checked = kitchen.now()
         suite.waiting = True
         log.info("{suite}: {error}", suite=suite.key(""), error=str(error))
         if suite.current is None:
             raise
+        suite.checked = kitchen.now()
         kitchen.behind(f"wait for {suite.path}", lambda: _watch(backend, kitchen, suite))
     except VaultError as error:
         suite.failure = error
@@ -160,25 +163,36 @@ async def _refresh(backend: AptBackend, kitchen: IKitchen, suite: Suite, careful
 
 async def _pair(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> dict[str, Seen]:
     """Release, and Release.gpg if there is one, of the same instant; raises Torn."""
-    for last in (False, True):
-        release = await see(backend, kitchen, suite, "Release")
-        if release is None:
-            return {}
-        signature = await see(backend, kitchen, suite, "Release.gpg")
-        if signature is None:
-            return {"Release": release}
-        known = suite.current
-        if known is not None and "Release.gpg" in known.bodies:
-            _check_pair(kitchen, suite, known, release, signature)
-            return {"Release": release, "Release.gpg": signature}
-        # Nothing to compare with: a signature is not made before what it signs.
-        made, signed = parse_date(release.head.last_modified), parse_date(signature.head.last_modified)
-        if made is None or signed is None or signed >= made or last:
-            return {"Release": release, "Release.gpg": signature}
-        await kitchen.sleep(1.0)
-        for name in ("Release", "Release.gpg"):
-            await kitchen.remove(suite.key(name))
-    return {}
+    release = await see(backend, kitchen, suite, "Release")
+    if release is None:
+        return {}
+    signature = await see(backend, kitchen, suite, "Release.gpg")
+    if signature is None:
+        return {"Release": release}
+    known = suite.current
+    if known is not None and "Release.gpg" in known.bodies:
+        _check_pair(kitchen, suite, known, release, signature)
+    elif _doubtful(kitchen, suite, release, signature):
+        raise Torn("Release.gpg is older than Release")
+    return {"Release": release, "Release.gpg": signature}
+
+
+def _lag(release: Head, signature: Head) -> float:
+    """Seconds by which a signature is older than what it is to sign; 0 where it is not, as far as can be seen."""
+    made, signed = parse_date(release.last_modified), parse_date(signature.last_modified)
+    return 0 if made is None or signed is None else max(0, made - signed)
+
+
+def _doubtful(kitchen: IKitchen, suite: Suite, release: Seen, signature: Seen) -> bool:
+    """True where a signature was made before what it is to sign, so that it is most likely that of another Release.
+
+    Some repositories publish the signature shortly before: such a pair is taken when it has been there for a while.
+    """
+    lag = _lag(release.head, signature.head)
+    standing = kitchen.now() - (parse_date(release.head.last_modified) or 0)
+    if not lag or (lag < TORN_PATIENCE <= standing):
+        return False
+    return suite.waited(kitchen, f"{release.digest} {signature.digest}") < TORN_PATIENCE
 
 
 def _check_pair(kitchen: IKitchen, suite: Suite, known: Generation, release: Seen, signature: Seen) -> None:
@@ -190,7 +204,7 @@ def _check_pair(kitchen: IKitchen, suite: Suite, known: Generation, release: See
     ]  # fmt: skip
     if changed == ["Release"]:
         raise Torn("Release is new and Release.gpg is not yet")
-    if changed == ["Release.gpg"]:
+    if changed == ["Release.gpg"] and not _lag(known.heads["Release"], known.heads["Release.gpg"]):
         since = suite.seen_since.setdefault(signature.digest, kitchen.now())
         if kitchen.now() - since < TORN_PATIENCE:  # else it was just signed again
             raise Torn("Release.gpg is new and Release is not yet")
