@@ -381,6 +381,36 @@ class GenerationTests(RigCase):
         rig.net.pass_time(1000)
         self.assertEqual(rig.request(f"{SUITE}/Release.gpg").body, b"X-Number: 3\n")
 
+    def test_old_signature_beside_in_release(self) -> None:
+        """Who asks for Release.gpg beside a new InRelease gets the right one; 503 while there is an old one."""
+        rig = self.start()
+
+        def put(number: int, dated: float) -> None:
+            text = self.mirror.files[f"/{SUITE}/InRelease"].split(b"\n\n")[1].partition(b"-----")[0]
+            self.mirror.put(f"{SUITE}/Release", text, number)
+            self.mirror.put(f"{SUITE}/Release.gpg", b"signature %d" % number, number)
+            for name in ("Release", "Release.gpg"):
+                self.mirror.times[f"/{SUITE}/{name}"] = dated
+
+        put(1, START - 10)
+        self.number(rig)
+        self.assertEqual(rig.request(f"{SUITE}/Release.gpg").body, b"signature 1")
+        for dated in (START + 1000, START):  # its date tells, and that it was served before
+            old = self.mirror.files[f"/{SUITE}/Release.gpg"]
+            number = int(old.split()[1]) + 1
+            self.mirror.publish(number)
+            put(number, START + 900 + number)
+            new = self.mirror.files[f"/{SUITE}/Release.gpg"]
+            self.mirror.put(f"{SUITE}/Release.gpg", old, number)
+            self.mirror.times[f"/{SUITE}/Release.gpg"] = dated
+            rig.net.pass_time(1000)
+            self.assertEqual(self.number(rig), number)
+            self.assertEqual(rig.request(f"{SUITE}/Release.gpg").status, 503)
+            self.mirror.files[f"/{SUITE}/Release.gpg"] = new
+            self.mirror.times[f"/{SUITE}/Release.gpg"] = START + 1000 + number
+            rig.net.pass_time(10)
+            self.assertEqual(rig.request(f"{SUITE}/Release.gpg").body, new)
+
     def test_mismatch_is_asked_again(self) -> None:
         """An index file of the right length and the wrong content is asked for again past other caches."""
         rig = self.start()

@@ -313,6 +313,10 @@ async def pair_of(backend: AptBackend, kitchen: IKitchen, suite: Suite, generati
     if not same_text(signed, release.data):
         raise Unavailable("the upstream's Release is not of the same generation as the InRelease served", 5.0)
     signature = await see(backend, kitchen, suite, "Release.gpg")
+    if signature is not None:
+        before = [one.bodies["Release.gpg"].sha256 for one in suite.kept if "Release.gpg" in one.bodies]
+        if signature.digest in before or _doubtful(kitchen, suite, release, signature):
+            raise Unavailable("the upstream's Release.gpg is that of an earlier Release", 5.0)
     for name, seen in (("Release", release), ("Release.gpg", signature)):
         if seen is not None and name not in generation.bodies:
             generation.heads[name] = seen.head
