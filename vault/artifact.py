@@ -58,6 +58,10 @@ MADE_FROM = "X-Vault-Made-From"
 """In the stored head of a document that was made of others: what it was made of."""
 
 
+VERIFIED = "X-Vault-Digest"
+"""In the stored head of a body that was verified by another digest than sha256: that digest, as its string."""
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """The status and end-to-end header fields an upstream sent, and when they were received.

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from vault.answer import Answer
-from vault.artifact import ASKED, Artifact, Digest, Headers
+from vault.artifact import ASKED, Artifact, Headers
 from vault.errors import Missing, Offline, UpstreamError, VaultError
 from vault.feed import Feed, content_range, contradicts
 from vault.freshness import elapsed, fresh, lifetime, resume_validator, staleness
@@ -27,6 +27,7 @@ from vault.store.body import GrowingBody, StoredBody
 from vault.store.store import Store
 from vault.transfer import Outcome, State, Transfer
 from vault.urls import mark_of, plain
+from vault.verified import contradicted
 
 PATIENCE = 5.0
 """Seconds to wait for an upstream's head while there is a stored copy to give instead."""
@@ -43,11 +44,6 @@ NEAR_BYTES = 1024 * 1024
 
 GONE = "X-Vault-Gone"
 """In a stored head: since when (POSIX seconds) the upstream says that there is no such thing."""
-
-
-def contradicted(stored: StoredBody, digest: Digest | None) -> bool:
-    """True if a stored body is not the one that a digest names."""
-    return digest is not None and digest.algorithm == "sha256" and stored.sha256 != digest.value
 
 
 class _Nobody:
@@ -132,7 +128,7 @@ class Cache:
         if found is not None:
             return found
         stored = await self._store.find(key)
-        if stored is not None and contradicted(stored, artifact.digest):
+        if stored is not None and await contradicted(self._store, stored, artifact):
             self.log.warn("the stored {key} is not the {digest} that is wanted", key=plain(key), digest=artifact.digest)
             await self._store.remove(key)
             stored = None

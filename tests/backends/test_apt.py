@@ -37,13 +37,15 @@ class Mirror:
         self.times: dict[str, float] = {}
         self.down = False
         self.plain = False
+        self.algorithm = "sha256"
         self.refused = "#"
         self.publish(1)
 
     def publish(self, number: int, indexes: bool = True, date: float = START) -> None:
         """Put the files of a generation there."""
         deb = b"package %d" % number
-        stanza = f"Package: p\nFilename: pool/p.deb\nSize: {len(deb)}\nSHA256: {hashlib.sha256(deb).hexdigest()}\n\n"
+        field, value = self.algorithm.upper(), hashlib.new(self.algorithm, deb).hexdigest()
+        stanza = f"Package: p\nFilename: pool/p.deb\nSize: {len(deb)}\n{field}: {value}\n\n"
         packages = lzma.compress(stanza.encode())
         digest = hashlib.sha256(packages).hexdigest()
         text = f"Suite: test\nX-Number: {number}\nDate: {formatdate(date + number, usegmt=True)}\n"
@@ -440,6 +442,29 @@ class GenerationTests(RigCase):
         self.number(rig)
         rig.net.pass_time(3)
         self.assertEqual(rig.request("pool/p.deb").body, b"package 2")
+
+    def test_package_known_by_another_digest(self) -> None:
+        """A package that was built again is replaced also where Packages has no SHA256 of it."""
+        for asked_before in (False, True):  # stored without a digest to check, or with one
+            rig = self.start()
+            self.mirror.algorithm = "sha512"
+            self.mirror.publish(1)
+            if not asked_before:
+                rig.request("pool/p.deb")
+            self.number(rig)
+            self.index(rig)
+            rig.net.pass_time(3)
+            if asked_before:
+                self.assertEqual(rig.request("pool/p.deb").body, b"package 1")
+            self.mirror.publish(2)
+            rig.net.pass_time(1000)
+            self.number(rig)
+            rig.net.pass_time(3)
+            for how in ("MISS", "HIT"):
+                client = rig.request("pool/p.deb")
+                rig.net.pass_time(3)
+                self.assertEqual((client.body, client.headers["x-cache"]), (b"package 2", how))
+                self.assertNotIn("x-vault-digest", client.headers)
 
     def test_ranges_after_a_mismatch(self) -> None:
         """Who asks for the rest of a file that turned out wrong gets all of the right one."""

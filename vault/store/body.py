@@ -70,6 +70,16 @@ def read_file(file: OpenFile, disk: Disk, offset: int, limit: int) -> bytes | De
     return found if found else disk.run(file.read, offset, limit)
 
 
+def digest_of(file: OpenFile, algorithm: str) -> str:
+    """The digest of a whole file, in hexadecimal."""
+    digest = hashlib.new(algorithm)
+    offset = 0
+    while data := file.read(offset, 1024 * 1024):
+        digest.update(data)
+        offset += len(data)
+    return digest.hexdigest()
+
+
 @implementer(IBody)
 class StoredBody:
     """A stored entry, opened for reading."""
@@ -104,6 +114,10 @@ class StoredBody:
     def warm(self, offset: int, count: int) -> Deferred[None]:
         """Fires when the file's bytes are in memory."""
         return self._disk.run(self.file.warm, offset, count)
+
+    def hashed(self, algorithm: str) -> Deferred[str]:
+        """The whole file's digest of another algorithm, in hexadecimal."""
+        return self._disk.run(digest_of, self.file, algorithm)
 
     def attach(self, reader: Reader) -> None:
         """The open file keeps the bytes; nothing else is needed."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import mimetypes
 import os
 import sqlite3
@@ -19,9 +18,9 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from vault.artifact import NOTED_URL, Head
+from vault.artifact import NOTED_URL, VERIFIED, Head
 from vault.paths import file_name, safe_name
-from vault.store.body import OpenFile
+from vault.store.body import OpenFile, digest_of
 from vault.store.index import Row
 from vault.store.layout import Layout
 from vault.store.writer import FillWriter
@@ -74,7 +73,10 @@ def path_of(key: str, head: Head) -> str:
 def _place(store: Store, writer: FillWriter, source: str, path: str) -> None:
     body = writer.body
     assert body.sha256 is not None and body.length is not None
-    enter(store, Row(writer.key, path, body.head, body.length, body.sha256, 0, 0, 0.0), source, body.file)
+    expected = writer.hashes.expected
+    verified = str(expected) if expected is not None and expected.algorithm != "sha256" else None
+    head = body.head.with_headers({VERIFIED: verified})
+    enter(store, Row(writer.key, path, head, body.length, body.sha256, 0, 0, 0.0), source, body.file)
 
 
 def enter(store: Store, row: Row, source: str, held: OpenFile | None = None) -> str:
@@ -123,9 +125,4 @@ def set_time(descriptor: int, last_modified: str | None) -> None:
 
 def sha256_of(file: OpenFile) -> str:
     """The digest of a whole file, in hexadecimal."""
-    digest = hashlib.sha256()
-    offset = 0
-    while data := file.read(offset, 1024 * 1024):
-        digest.update(data)
-        offset += len(data)
-    return digest.hexdigest()
+    return digest_of(file, "sha256")
