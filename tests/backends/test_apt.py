@@ -466,6 +466,24 @@ class GenerationTests(RigCase):
                 self.assertEqual((client.body, client.headers["x-cache"]), (b"package 2", how))
                 self.assertNotIn("x-vault-digest", client.headers)
 
+    def test_described_twice(self) -> None:
+        """Where two suites describe a package differently, the one that the upstream has is served."""
+        for deb in (b"package 1", b"package 2"):
+            rig = self.start()
+            self.mirror.publish(2)
+            there = {path.replace("test", "other"): data for path, data in self.mirror.files.items()}
+            self.mirror.publish(1)
+            for path, data in there.items():
+                self.mirror.put(path[1:], data, 1)
+            for suite in ("test", "other"):
+                self.assertEqual(rig.request(f"dists/{suite}/InRelease").status, 200)
+                self.assertEqual(rig.request(f"dists/{suite}/{NAME}").status, 200)
+            rig.net.pass_time(3)
+            self.mirror.put("pool/p.deb", deb, 1)
+            client = rig.request("pool/p.deb")
+            rig.net.pass_time(3)
+            self.assertEqual((client.status, client.body), (200, deb))
+
     def test_ranges_after_a_mismatch(self) -> None:
         """Who asks for the rest of a file that turned out wrong gets all of the right one."""
         rig = self.start()

@@ -14,7 +14,7 @@ from vault.backends._apt_fetch import END, fetch, fetch_index
 from vault.backends._apt_packages import Described
 from vault.backends._apt_refresh import pair_of, refresh
 from vault.backends._apt_suite import Generation, Suite
-from vault.errors import Missing, OtherVersion, Truncated, Unavailable, VaultError
+from vault.errors import DigestMismatch, Missing, OtherVersion, Truncated, Unavailable, VaultError
 from vault.formats.apt_paths import join, relative
 from vault.formats.apt_release import Release, named
 from vault.freshness import parse_date
@@ -228,15 +228,16 @@ class FileRecipe:
         if not known:
             return await kitchen.find(self.backend.artifact(self.path, max_age=FILE_TTL), self._insisting(asked))
         artifacts = [self.backend.artifact(self.path, digest=one.digest, size=one.size) for one in known]
-        artifact = artifacts[0]
         if len(artifacts) > 1:
             # Suites that were made at different times: what is stored will do if one of them has it so.
-            stored = await kitchen.stored(artifact.key)
-            fitting = [one for one in artifacts if stored is not None and one.digest == _digest(stored.sha256)]
-            artifact = (fitting or artifacts)[0]
+            stored = await kitchen.stored(artifacts[0].key)
+            artifacts.sort(key=lambda one: stored is None or one.digest != _digest(stored.sha256))
         if asked.head_only:
-            return await kitchen.find(artifact, asked)
-        return await fetch(self.backend, kitchen, artifact)
+            return await kitchen.find(artifacts[0], asked)
+        for artifact in artifacts[:-1]:
+            with contextlib.suppress(OtherVersion, DigestMismatch):
+                return await fetch(self.backend, kitchen, artifact)
+        return await fetch(self.backend, kitchen, artifacts[-1])
 
     async def _described(self, kitchen: IKitchen) -> tuple[Described, ...]:
         await self.backend.begin(kitchen)
