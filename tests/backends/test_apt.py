@@ -484,6 +484,22 @@ class GenerationTests(RigCase):
             rig.net.pass_time(3)
             self.assertEqual((client.status, client.body), (200, deb))
 
+    def test_same_second(self) -> None:
+        """A client that has the generation before gets the new one, also where both have the same date."""
+        rig = self.start()
+        self.number(rig)
+        modified = rig.request(f"{SUITE}/InRelease").headers["last-modified"]
+        old = self.mirror.times[f"/{SUITE}/InRelease"]
+        self.mirror.publish(2)
+        rig.origin.answer = lambda asked: asked.answer(
+            200, f"Last-Modified: {modified}", f"Date: {DATE}", body=self.mirror.files[asked.target]
+        )
+        self.assertLess(old, self.mirror.times[f"/{SUITE}/InRelease"])
+        rig.net.pass_time(1000)
+        client = rig.request(f"{SUITE}/InRelease", f"If-Modified-Since: {modified}")
+        self.assertEqual(client.status, 200)
+        self.assertIn(b"X-Number: 2", client.body)
+
     def test_ranges_after_a_mismatch(self) -> None:
         """Who asks for the rest of a file that turned out wrong gets all of the right one."""
         rig = self.start()

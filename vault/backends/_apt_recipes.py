@@ -115,10 +115,10 @@ class ReleaseRecipe:
         return Found(body, how, head=head, detail=detail, ttl=ttl, fwd=_forwarded(how))
 
     def _head(self, suite: Suite, generation: Generation) -> Head:
-        """Without its date where that would tell a client that what it has from before is newer."""
+        """Without its date where that would tell a client that what it has from before is newer, or the same."""
         head = generation.heads[self.name]
-        before = max((_time(one.heads.get(self.name)) for one in suite.kept), default=0)
-        return head.with_headers({"Last-Modified": None}) if _time(head) < before else head
+        before = max((_time(one.heads.get(self.name)) for one in suite.kept if one is not generation), default=0)
+        return head.with_headers({"Last-Modified": None}) if _time(head) <= before else head
 
 
 def _time(head: Head | None) -> int:
