@@ -307,3 +307,18 @@ class AgeTests(PyPICase):
         self.vault(min_release_age=3600.0, exempt=frozenset({"a"}))
         self.put_ages()
         self.assertEqual(list(self.links()), ["a-1.zip", "a-2.zip", "a-3.zip"])
+
+
+class SizeTests(PyPICase):
+    """Pages that are too large."""
+
+    def test_announced(self) -> None:
+        """A page that announces more than 100 MiB is refused before it comes."""
+        rig = self.vault()
+
+        def answer(asked: Asked) -> None:
+            asked.head(200, f"Content-Type: {JSON}", length=100 * 1024 * 1024 + 1)
+            asked.send(b"{")
+
+        rig.origin.answer = answer
+        self.assertEqual(self.get("simple/a/", ASK_JSON).status, 502)

@@ -69,8 +69,8 @@ class FileRecipe:
     async def _stored(self, kitchen: IKitchen, mark: str) -> Found | None:
         """What is stored, where nothing more need be known of it: it never changes."""
         name = self.path[-1]
-        if name.endswith(".provenance"):
-            return None
+        if name.endswith((".provenance", ".metadata")):
+            return None  # what the page says of it now decides: uv relies on metadata without checking it
         body = await kitchen.stored(self._key(self.path[0], mark, name))
         if body is None or (body.head.get("Content-Encoding") is not None and name.endswith(COMPANIONS)):
             return None
@@ -118,6 +118,7 @@ class FileRecipe:
         digest = best_digest(link.hashes)
         if companion:
             digest = best_digest(link.core_metadata) if companion == ".metadata" else None
+            max_age = None if digest is not None else self.index.ttl  # nothing proves that it stays as it is
         if companion == ".provenance":
             url, max_age = link.provenance or "", self.index.ttl
         key = self._key(project, link.mark, link.filename + companion)

@@ -34,7 +34,7 @@ VERSION = "2"
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 SERIAL = "X-PyPI-Last-Serial"
-LARGEST = 512 * 1024 * 1024
+LARGEST = 100 * 1024 * 1024
 """The most bytes of a page; the list of all projects of the public index has some tens of millions."""
 
 DEEP = "../../files/"
