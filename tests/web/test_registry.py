@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, cast
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -9,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from vault.backends._oci_registry import Registry
 from vault.backends.oci import OCIBackend
 from vault.web.registry import Registries, RegistryResource, ShortAnswer
+from vault.web.root import RootResource
 
 TAG = "manifests/latest"
 
@@ -67,6 +69,16 @@ class RouteTests(SynchronousTestCase):
         }
         for target, expected in table.items():
             self.assertEqual(self.told(self.registries.at_root(target)), expected, target)
+
+    def test_refusals(self) -> None:
+        """What the vault itself refuses is told to a registry's clients in the registry's form, to others in text."""
+        root = RootResource(self.resources, list)
+        for target in (b"/v2/x/manifests/latest", b"/a/b/x/manifests/latest"):
+            kind, body = root.form_of(target, 429, "Too many requests.") or ("", b"{}")
+            self.assertTrue(kind.startswith("application/json"), kind)
+            expected = {"errors": [{"code": "TOOMANYREQUESTS", "message": "Too many requests."}]}
+            self.assertEqual(json.loads(body), expected)
+        self.assertIsNone(root.form_of(b"/files/a", 429, "Too many requests."))
 
     def test_prefix(self) -> None:
         """Below a prefix it is that backend, with or without v2/, unless ns names another."""

@@ -12,7 +12,10 @@ from vault.formats.oci_manifest import MAX_MANIFEST, read_manifest
 from vault.interfaces import IBody, IKitchen
 
 REMEMBERED = 60.0
-"""Seconds for which it is remembered which registry has a repository, and that all blobs of a manifest are kept."""
+"""Seconds for which it is remembered which registry has a repository."""
+
+LOOKED = 5.0
+"""Seconds for which it is remembered that all blobs of a manifest are kept: short, since one may be evicted."""
 
 MOST_CHILDREN = 200
 """So many of an index's manifests are looked at; no image is for more platforms."""
@@ -69,7 +72,7 @@ async def is_whole(kitchen: IKitchen, backend: str, body: IBody, memory: Noted) 
             return False
     if manifest.children and not await _any_whole(kitchen, backend, manifest.children, memory):
         return False
-    memory.note(str(body.sha256), now + REMEMBERED)
+    memory.note(str(body.sha256), now + LOOKED)
     return True
 
 

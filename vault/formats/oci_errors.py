@@ -10,6 +10,7 @@ JSON = "application/json; charset=utf-8"
 
 BY_STATUS = {
     400: "UNSUPPORTED",
+    403: "DENIED",
     404: "NAME_UNKNOWN",
     405: "UNSUPPORTED",
     410: "NAME_UNKNOWN",

@@ -133,11 +133,11 @@ class VaultRequest(server.Request):
             self.channel.refuse(503, "Too many clients are connected; try again soon.", retry_after=5.0)
             return True
         if not self._allowed():
-            respond(self, 403, "This client address is not allowed to use this server.")
+            self._say(403, "This client address is not allowed to use this server.")
             return True
         wait = self.site.request_rate.take(self.client_host)
         if wait:
-            respond(self, 429, "Too many requests from this client address.", retry_after=wait)
+            self._say(429, "Too many requests from this client address.", wait)
             return True
         if len(self.requestHeaders.getRawHeaders(b"Host", [])) != 1 and self.clientproto != b"HTTP/1.0":
             # RFC 9112 section 3.2: a server MUST refuse this; two servers could read it in two ways.
@@ -162,6 +162,11 @@ class VaultRequest(server.Request):
             # One opaque segment: a child of the root is never taken for a path on another server.
             self.postpath = [self.uri]
         return False
+
+    def _say(self, status: int, text: str, retry_after: float | None = None) -> None:
+        """Refuse in the form that clients of this target read: the root knows whose it is."""
+        form_of = getattr(self.site.resource, "form_of", None)
+        respond(self, status, text, retry_after, None if form_of is None else form_of(self.uri, status, text))
 
     def _allowed(self) -> bool:
         networks = self.site.access_allow
@@ -211,7 +216,7 @@ class VaultRequest(server.Request):
             return
         target = redact(_text(self.path), _text(self.method))
         log.failure("answering {method} {target} failed", reason, method=_text(self.method), target=target)
-        respond(self, 500, "The server failed to answer this request; its log says why.")
+        self._say(500, "The server failed to answer this request; its log says why.")
 
     def write(self, data: bytes) -> None:
         """Send a part of the body; nothing after ``abort``."""

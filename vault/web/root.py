@@ -18,7 +18,7 @@ from twisted.web.server import NOT_DONE_YET
 from vault.errors import BadRequest
 from vault.paths import normalise
 from vault.urls import origin_of
-from vault.web.errors import respond
+from vault.web.errors import Form, respond
 from vault.web.health import Healthz, Readyz
 from vault.web.registry import Registries, RegistryResource, ShortAnswer
 from vault.web.request import VaultRequest
@@ -106,6 +106,10 @@ class RootResource(Resource):
             return self._proxied(scheme, authority, raw)
         except BadRequest as error:
             return ShortAnswer(error) if self._registries.cover(request.uri) else Refusal(400, str(error))
+
+    def form_of(self, target: bytes, status: int, text: str) -> Form | None:
+        """The form of a refusal of a raw target; None for plain text."""
+        return self._registries.form(status, text) if self._registries.cover(target) else None
 
     def render(self, request: Any) -> Any:
         """``/`` itself, which has no child segments."""
