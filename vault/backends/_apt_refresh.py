@@ -142,7 +142,8 @@ async def see(backend: AptBackend, kitchen: IKitchen, suite: Suite, name: str) -
         suite.missing.discard(name)
         suite.save_soon(kitchen)
     data = await kitchen.read(found.body, MAX_RELEASE)
-    return Seen(data, found.body.head, found.how is not How.STALE)
+    # What is just being refreshed is a few seconds old at most: that is not an upstream which cannot be asked.
+    return Seen(data, found.body.head, found.how is not How.STALE or found.detail == "refreshing")
 
 
 async def _refresh(backend: AptBackend, kitchen: IKitchen, suite: Suite, careful: bool = False) -> bool:

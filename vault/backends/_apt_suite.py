@@ -161,6 +161,8 @@ class Suite:
         async def save() -> None:
             await kitchen.sleep(SAVE_DELAY)
             current, kept = self._next or (self.current, self.kept)
+            if current is None and not kept:
+                return  # whoever asks for what is not there must not fill the disk with records of it
             await self.save(kitchen, current, kept)
 
         kitchen.behind(f"record {self.path}", save)
