@@ -122,6 +122,7 @@ class VaultService(Service):
         super().startService()
         raise_descriptor_limit()
         keep_buffers()
+        self._take_signals()  # before anybody is told that it listens: the default for SIGHUP is to end
         try:
             self._store.open()
             self._site = self._make_site()
@@ -137,7 +138,7 @@ class VaultService(Service):
         self._care.clock = self._reactor
         self._cared = self._care.start(CHECKPOINT, now=False)
         self._complete_index()
-        self._reactor.callLater(0, self._take_signals)
+        self._reactor.callLater(0, self._take_signals)  # the reactor sets its own when it starts to run
         gc.freeze()  # what the start made stays: the collector need not look at it again
         sys.setswitchinterval(SWITCH)
 

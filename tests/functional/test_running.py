@@ -203,6 +203,17 @@ class ReloadTests(FunctionalCase):
         self.vault.wait_for_log(r"config\.yml:2\b.*colour")
         self.assert_whole(self.get("/a"), content)
 
+    def test_at_once(self) -> None:
+        """SIGHUP is taken from the moment that the log says where it listens, and never ends the vault."""
+        for attempt in range(3):
+            vault = self.new_vault(f"early-{attempt}")
+            vault.launch()
+            while "listening" not in vault.log() and not vault.exited():
+                pass  # not a moment later
+            vault.signal(signal.SIGHUP)
+            vault.wait_for_log("was read again")
+            vault.terminate()
+
     def reload(self, **changes: Any) -> list[str]:
         """Change the configuration and let the vault read it again; what it logs of that."""
         before = len(self.vault.log())
