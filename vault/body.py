@@ -22,6 +22,12 @@ from vault.errors import Truncated
 
 PIECE = 128 * 1024
 SENDFILE_PIECE = 1024 * 1024
+TURN = 4 * SENDFILE_PIECE
+"""What one client may be sent of a complete body before the others have their turn.
+
+A client that takes it as fast as it comes is sent until its socket is full: to sleep and be woken for each piece costs a
+tenth of the rate.  Of a growing body, which a crowd may be reading, each is sent a piece in turn.
+"""
 
 Span = tuple[int, int | None]
 Part = bytes | Span
@@ -104,6 +110,7 @@ class Delivery:
         self._credit = 0
         self._warmed = 0
         self._sure_until = 0
+        self._turn = 0
         self._flush_delay = 0.0
         self._later: Any = None
         self._ended = False
@@ -149,6 +156,7 @@ class Delivery:
         if self._pumping:
             return
         self._pumping = True
+        self._turn = TURN if self._body.complete else 0
         self.wants_room = False
         try:
             while not (self._ended or self._paused or self._waiting is not None or self._later is not None):
@@ -269,7 +277,8 @@ class Delivery:
         self._sure_until = (
             0 if self._limit is not None else self._at + (wanted - sent if self._body.complete else available - sent)
         )
-        self.wants_room = sent < available  # the next piece when the others have had their turn
+        self._turn -= sent
+        self.wants_room = sent < available and self._turn <= 0
         return not self.wants_room
 
     def send_on(self) -> bool:
