@@ -336,13 +336,17 @@ class InlineDisk:
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         """Call the function, or fail with ``error``."""
-        if self.error is not None and function.__name__ in ("begin", "_put"):
+        if self.error is not None and function.__name__ in ("begin", "_drain"):
             return fail(self.error)
         if not self.held:
             return maybeDeferred(function, *arguments)
         done: Deferred[Any] = Deferred()
         self._jobs.append((done, lambda: function(*arguments)))
         return done
+
+    def tell(self, function: Callable[[], None]) -> None:
+        """Call the function."""
+        function()
 
     def release(self) -> None:
         """Do what has been held."""

@@ -25,8 +25,8 @@ SENDFILE_PIECE = 1024 * 1024
 TURN = 4 * SENDFILE_PIECE
 """What one client may be sent of a complete body before the others have their turn.
 
-A client that takes it as fast as it comes is sent until its socket is full: to sleep and be woken for each piece costs a
-tenth of the rate.  Of a growing body, which a crowd may be reading, each is sent a piece in turn.
+A client that takes it as fast as it comes is sent until its socket is full: to sleep and be woken for each piece costs
+a tenth of the rate.  Of a growing body, which a crowd may be reading, each is sent a piece in turn.
 """
 
 Span = tuple[int, int | None]

@@ -38,6 +38,10 @@ class InlineDisk:
         except Exception:
             return fail(Failure())
 
+    def tell(self, function: Callable[[], None]) -> None:
+        """Call the function here and now."""
+        function()
+
 
 class SteppedDisk:
     """A Disk that works when it is told to: ``work`` does the next job, ``report`` tells of the oldest done one."""
@@ -51,6 +55,12 @@ class SteppedDisk:
         deferred: Deferred[T] = Deferred()
         self.waiting.append((deferred, function, arguments))
         return deferred
+
+    def tell(self, function: Callable[[], None]) -> None:
+        """Put it before the result of the job that is being done."""
+        told: Deferred[None] = Deferred()
+        told.addCallback(lambda unused: function())
+        self.done.append((told, None))
 
     def work(self) -> None:
         """Do the oldest job; nobody hears of it yet."""
@@ -69,7 +79,8 @@ class SteppedDisk:
     def step(self) -> None:
         """Do the oldest job and tell of it."""
         self.work()
-        self.report()
+        while self.done:
+            self.report()
 
     def drain(self) -> None:
         """Step until nothing is left."""

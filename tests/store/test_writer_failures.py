@@ -67,11 +67,13 @@ class FullDiskTests(WriterCase):
             disk = SteppedDisk()
             writer = self.writer(expected, disk=disk)
             follower = Follower(writer.body)
-            for piece in (b"aaa", b"bbb"):
-                writer.write(piece)
+            writer.write(b"aaa")
             disk.step()
+            writer.write(b"bbb")
+            disk.work()  # it fails, and nobody has heard of it
             writer.write(b"cc")
-            disk.step()
+            while disk.done:
+                disk.report()
             writer.write(b"c")
             finished = ensureDeferred(writer.finish())
             disk.drain()

@@ -23,6 +23,10 @@ class Disk(Protocol):
         """Call ``function(*arguments)`` elsewhere; fires with its result, on the reactor's thread."""
         ...
 
+    def tell(self, function: Callable[[], None]) -> None:
+        """From what ``run`` called: have ``function`` called on the reactor's thread, before the result is there."""
+        ...
+
 
 class ThreadedDisk:
     """A Disk of ``threads`` threads.
@@ -75,6 +79,10 @@ class ThreadedDisk:
         else:
             self._backlog.append(work)
         return result
+
+    def tell(self, function: Callable[[], None]) -> None:
+        """Have the reactor's thread call ``function``."""
+        self._reactor.callFromThread(function)
 
     def _done(self, thread: _DiskThread, fire: Callable[[Any], None], result: Any) -> None:
         if self._backlog:

@@ -11,6 +11,7 @@ import copy
 import errno
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -32,6 +33,12 @@ HIGH_WATER = 736 * 1024
 LOW_WATER = 608 * 1024
 SMALL = 4096
 JOINED = 64 * 1024
+BATCH = 128 * 1024
+"""Pieces are hashed and written together up to so much: the processor's cache still has it when it is written."""
+
+TURN = 4 * 1024 * 1024
+"""After so much the disk's thread is given back, so that fast fills do not keep all threads from whoever else waits."""
+
 _PREFIX_CHUNK = 1024 * 1024
 ROOM = 16 * 1024 * 1024
 """After so many bytes each, room is made anew for a body whose length is not known."""
@@ -117,8 +124,12 @@ class FillWriter:
         self._trouble = trouble
         self._producer: IPushProducer | None = None
         self._paused = False
-        self._pending: list[bytes | bytearray] = []
+        # The reactor's thread puts pieces in at one end, the disk's takes them from the other: each by an atomic call.
+        self._pending: deque[bytes | bytearray] = deque()
         self._pending_bytes = 0
+        self._taken: list[bytes | bytearray] = []  # what the disk thread is working on, hashed before it is written
+        self._reached = start  # how far the disk thread has come
+        self._told = False
         self._held: list[bytes] = []
         self._busy = False
         self._idle: list[Deferred[None]] = []
@@ -129,7 +140,7 @@ class FillWriter:
                 body.publish(start)
             else:
                 body.publish(max(0, start - 1))  # see _visible
-            self._run(self._disk.run(self.hashes.read_prefix, body.file, start), 0)
+            self._run(self._disk.run(self.hashes.read_prefix, body.file, start))
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """Take bytes from this push producer from now on."""
@@ -146,12 +157,7 @@ class FillWriter:
         """The next bytes of the body."""
         self.received += len(data)
         if self.storing:
-            # Tiny pieces are put together: each costs far more than its bytes.
-            last = self._pending[-1] if self._pending else None
-            if len(data) < SMALL and isinstance(last, bytearray) and len(last) < JOINED:
-                last += data
-            else:
-                self._pending.append(bytearray(data) if len(data) < SMALL else data)
+            self._append(data)
             self._pending_bytes += len(data)
             self._flush()
         else:
@@ -159,6 +165,23 @@ class FillWriter:
                 self.hashes.update(data)
             self._spill([data])
         self._balance()
+
+    def _append(self, data: bytes | bytearray) -> None:
+        # Tiny pieces are put together: each costs far more than its bytes.  The last one is taken out meanwhile, or the
+        # disk thread might be writing what grows.
+        if len(data) < SMALL:
+            try:
+                last = self._pending.pop()
+            except IndexError:
+                last = None
+            if isinstance(last, bytearray) and len(last) < JOINED:
+                last += data
+                self._pending.append(last)
+                return
+            if last is not None:
+                self._pending.append(last)
+            data = bytearray(data)
+        self._pending.append(data)
 
     def _spill(self, pieces: list[bytes]) -> None:
         # With a digest to check, the last piece is held back until the check, as the last byte is in the file.
@@ -181,10 +204,37 @@ class FillWriter:
             producer.resumeProducing()
 
     def _flush(self) -> None:
-        if self._busy or not self._pending:
-            return
-        pieces, self._pending = self._pending, []
-        self._run(self._disk.run(self._put, pieces, self.written), sum(map(len, pieces)), pieces)
+        if not self._busy and self._pending:
+            self._run(self._disk.run(self._drain))
+
+    def _drain(self) -> None:
+        """On a disk thread: hash and append what there is, also what comes meanwhile: nobody need hand it on."""
+        began = self._reached
+        while self._reached - began < TURN:
+            pieces, size = self._taken, 0
+            try:
+                while size < BATCH:
+                    pieces.append(self._pending.popleft())
+                    size += len(pieces[-1])
+            except IndexError:
+                if not pieces:
+                    return
+            self._put(pieces, self._reached)
+            self._taken = []
+            self._reached += size
+            if not self._told:
+                self._told = True
+                self._disk.tell(self._progress)
+
+    def _progress(self) -> None:
+        """What the disk thread has written since can be read."""
+        self._told = False
+        count = self._reached - self.written
+        if count:
+            self._pending_bytes -= count
+            self.written += count
+            self.body.publish(self._visible(self.written))
+            self._balance()
 
     def _put(self, pieces: list[bytes | bytearray], offset: int) -> None:
         """On a disk thread: hash and append."""
@@ -203,22 +253,20 @@ class FillWriter:
                 raise
             write_all(self.body.file.descriptor, pieces, offset)
 
-    def _run(self, job: Deferred[None], taken: int, pieces: list[bytes | bytearray] | None = None) -> None:
+    def _run(self, job: Deferred[None]) -> None:
         self._busy = True
 
         def done(result: None) -> None:
             self._busy = False
-            self._pending_bytes -= taken
-            self.written += taken
-            # The disk goes on before the readers are woken, so that it works while they are served.
-            self.body.publish(self._visible(self.written), self._flush)
+            self._flush()  # the disk goes on before the readers are woken, so that it works while they are served
+            self._progress()
 
         def failed(failure: object) -> None:
             self._busy = False
-            self._pending_bytes -= taken
+            self._progress()
             error = getattr(failure, "value", None)
             assert isinstance(error, BaseException)
-            self._stop_storing(error, pieces or [])
+            self._stop_storing(error)
 
         def after(result: None) -> None:
             if not self._busy and self._idle:
@@ -235,12 +283,12 @@ class FillWriter:
         # With a digest to check, the last byte is held back until the check: nobody gets a complete but wrong body.
         return written if self.hashes.expected is None else max(self.body.size, written - 1)
 
-    def _stop_storing(self, error: BaseException, pieces: list[bytes | bytearray]) -> None:
+    def _stop_storing(self, error: BaseException) -> None:
         self.storing = False
         self._trouble(f"{plain(self.key)} is passed through, not stored", error)
         if self.hashes.expected is not None and self.hashes.broken:
-            self._pending_bytes -= sum(map(len, self._pending))
-            self._pending = []
+            self._pending_bytes = 0
+            self._pending.clear()
             self.body.fail(Truncated("the disk failed, and the body cannot be verified any more"))
             self.body.deserted()
             return
@@ -249,8 +297,10 @@ class FillWriter:
                 self.hashes.update(piece)
             if self.body.size < self.written:
                 self.body.publish(self.written)
-        self._pending_bytes -= sum(map(len, self._pending))
-        rest, self._pending = [*pieces, *self._pending], []
+        self._pending_bytes = 0
+        rest = [*self._taken, *self._pending]
+        self._taken = []
+        self._pending.clear()
         self._spill([bytes(piece) for piece in rest])
         if not self.body.readers:
             self.body.deserted()  # nobody reads, nothing is stored: there is no more use in it
