@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,6 +63,16 @@ VERIFIED = "X-Vault-Digest"
 """In the stored head of a body that was verified by another digest than sha256: that digest, as its string."""
 
 
+@lru_cache(256)  # a dozen fields of the same head are looked up for each request
+def _joined(headers: Headers) -> Mapping[str, str]:
+    """The fields by lower-case name, the lines of each joined."""
+    found: dict[str, str] = {}
+    for key, value in headers:
+        name = key.lower()
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """The status and end-to-end header fields an upstream sent, and when they were received.
@@ -78,9 +89,7 @@ class Head:
 
     def get(self, name: str) -> str | None:
         """The field's value, its lines joined by ``", "`` (RFC 9110 section 5.3); None where it is absent."""
-        wanted = name.lower()
-        lines = [value for key, value in self.headers if key.lower() == wanted]
-        return ", ".join(lines) if lines else None
+        return _joined(self.headers).get(name.lower())
 
     @property
     def etag(self) -> str | None:

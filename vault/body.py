@@ -22,6 +22,9 @@ from vault.errors import Truncated
 
 PIECE = 128 * 1024
 SENDFILE_PIECE = 1024 * 1024
+TOGETHER = 64 * 1024
+"""A body of so little goes out with its head: to set up a sendfile for it would cost more."""
+
 TURN = 4 * SENDFILE_PIECE
 """What one client may be sent of a complete body before the others have their turn.
 
@@ -167,7 +170,7 @@ class Delivery:
                 available = (self._body.size if stop is None else min(stop, self._body.size)) - self._at
                 if available <= 0:
                     self._await(self._body.grown(self._at))
-                elif self._transport is not None and self._at < self._body.on_disk:
+                elif self._transport is not None and self._at < self._body.on_disk and not self._small(available):
                     if not self._send_file(min(available, self._body.on_disk - self._at)):
                         break
                 else:
@@ -181,6 +184,9 @@ class Delivery:
                     self._socket.startWriting()
                 else:
                     self._socket.stopWriting()
+
+    def _small(self, available: int) -> bool:
+        return self._body.complete and available <= TOGETHER and self._socket is None
 
     def _await(self, waited: Deferred[Any]) -> None:
         """Go on when ``waited`` fires."""
@@ -220,6 +226,8 @@ class Delivery:
         self._sent(len(data))
         self._write(data)
         self._body.advance()
+        if self._transport is not None and not self._ended and self._transport._tempDataBuffer:
+            self._transport.doWrite()  # now, and not when the reactor has asked whether the socket takes it
 
     def _write(self, data: bytes) -> None:
         self._progress = self._reactor.seconds()

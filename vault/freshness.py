@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import lru_cache
 
 from vault.artifact import PRIVATE_NOTE, Artifact, Head, Headers
 
@@ -51,6 +52,7 @@ _DATES = tuple(
 )
 
 
+@lru_cache(256)
 def parse_date(value: str | None) -> int | None:
     """The POSIX seconds of an HTTP-date in one of the three forms of RFC 9110 section 5.6.7; None for anything else."""
     text = (value or "").strip()
@@ -78,14 +80,20 @@ def _delta(value: str | None) -> int | None:
     return min(int(digits or "0"), MAX_SECONDS) if len(digits) <= 10 else MAX_SECONDS
 
 
-def cache_control(head: Head) -> dict[str, str | None]:
+def cache_control(head: Head) -> Mapping[str, str | None]:
     """The directives of ``Cache-Control``: lower-case name to argument without quotes, None where there is none.
 
     Of repeated directives the first counts (RFC 9111 section 4.2.1), but a bare ``private`` or ``no-cache`` is not
     weakened by one that is limited to some fields.
     """
+    return directives_of(head.get("Cache-Control") or "")
+
+
+@lru_cache(64)
+def directives_of(value: str) -> Mapping[str, str | None]:
+    """``cache_control`` of a field's value."""
     found: dict[str, str | None] = {}
-    for match in _DIRECTIVE.finditer(head.get("Cache-Control") or ""):
+    for match in _DIRECTIVE.finditer(value):
         name, quoted, token = match[1].lower(), match[2], match[3]
         value = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else token
         if name not in found:
@@ -95,7 +103,7 @@ def cache_control(head: Head) -> dict[str, str | None]:
     return found
 
 
-def _unlimited(directives: dict[str, str | None], name: str) -> bool:
+def _unlimited(directives: Mapping[str, str | None], name: str) -> bool:
     """True where the directive is there and concerns the whole answer, not only the fields it names."""
     return name in directives and not directives[name]
 

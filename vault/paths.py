@@ -24,6 +24,8 @@ SEGMENT = "!$&'()*+,;=:@"
 
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PIECE = re.compile(rb"%([0-9A-Fa-f]{2})|[^%]+|%")
+# What is its own canonical spelling: segments of unreserved characters, none of them "." or "..".
+_ALREADY = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]*)+")
 _NOT_IN_QUERY = re.compile(rb"[^\x21-\x7e]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -52,6 +54,8 @@ def normalise(target: str | bytes, *, drop_single_dots: bool = False) -> str:
             raise BadRequest("The path is not valid text.") from error
     if b"#" in target:
         raise BadRequest("A request target has no fragment: encode '#' as %23.")
+    if _ALREADY.fullmatch(target):
+        return target.decode("ascii")
     raw_path, mark, query = target.partition(b"?")
     segments = "".join(_canonical(match) for match in _PIECE.finditer(raw_path)).split("/")
     if ".." in segments:

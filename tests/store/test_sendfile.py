@@ -18,7 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.store.fakes import InlineDisk
 from vault.artifact import Head
-from vault.body import ClientGone, Delivery, plain_transport
+from vault.body import TOGETHER, ClientGone, Delivery, plain_transport
 from vault.errors import Truncated
 from vault.store.body import GrowingBody, OpenFile, StoredBody
 
@@ -203,9 +203,19 @@ class SendfileTests(TestCase):
             return real(*arguments)
 
         self.patch(os, "sendfile", full_once)
-        await self.deliver(self.stored(), (100, 200), b"--", (0, 50))
-        await self.check(DATA[100:200] + b"--" + DATA[:50])
+        size = 2 * TOGETHER
+        await self.deliver(self.stored(), (100, 100 + size), b"--", (0, size))
+        await self.check(DATA[100 : 100 + size] + b"--" + DATA[:size])
         self.assertEqual(len(calls), 3)
+
+    async def test_short_body(self) -> None:
+        """A short body goes out with its head, at once."""
+        real, calls = os.sendfile, []
+        self.patch(os, "sendfile", lambda *arguments: calls.append(arguments) or real(*arguments))
+        await self.deliver(self.stored(), (100, 100 + TOGETHER))
+        self.assertEqual(len(self.request.channel.transport._tempDataBuffer), 0)
+        await self.check(DATA[100 : 100 + TOGETHER])
+        self.assertEqual(calls, [])
 
     async def test_client_gone(self) -> None:
         """A client that breaks the connection ends the delivery."""

@@ -14,6 +14,7 @@ import os
 import sqlite3
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from vault.artifact import Head
@@ -237,6 +238,7 @@ class Index:
             self._writer.execute("DELETE FROM partials WHERE key = ?", (key,))
 
 
+@lru_cache(256)  # what is asked for often is read again and again; it is frozen
 def _head(text: str) -> Head:
     try:
         return Head.from_json(text)

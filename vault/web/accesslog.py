@@ -10,11 +10,13 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 
 from twisted.logger import Logger
 
 NAMESPACE = "vault.access"
 MAX_FIELD = 2048
+OFTEN = 128
 CLIENT_GONE = 499
 """The status logged where the client left before it was answered, as nginx has it."""
 
@@ -55,6 +57,13 @@ def escape(text: str) -> str:
     r"""At most 2048 characters of ``text``, with control characters, quotes, backslashes and non-ASCII as ``\xHH``."""
     if len(text) > MAX_FIELD:
         text = text[:MAX_FIELD] + "..."
+    elif len(text) < OFTEN:
+        return _escaped(text)
+    return _UNSAFE.sub(_hexadecimal, text)
+
+
+@lru_cache(256)  # methods, protocols, addresses, programs: mostly the same ones
+def _escaped(text: str) -> str:
     return _UNSAFE.sub(_hexadecimal, text)
 
 
@@ -70,21 +79,27 @@ def redact(target: str, method: str = "") -> str:
     """
     if method == "CONNECT":
         return re.sub(r".*@", "***@", target)
-    return _SECRET_VALUE.sub(r"\1***", _USERINFO.sub(r"\1***@", target))
+    if "@" in target:
+        target = _USERINFO.sub(r"\1***@", target)
+    return _SECRET_VALUE.sub(r"\1***", target) if "=" in target else target
 
 
 def text_line(entry: AccessEntry) -> str:
     """The entry in combined format, with the cache result and the duration after it."""
-    at = datetime.fromtimestamp(entry.time, timezone.utc)
-    # strftime would name the month in the language of the process.
-    stamp = f"{at:%d}/{_MONTHS[at.month - 1]}/{at:%Y:%H:%M:%S} +0000"
     parts = (entry.method, redact(entry.target, entry.method), entry.protocol)
     asked = " ".join(escape(part) for part in parts if part)
     return (
-        f'{_word(entry.client)} - - [{stamp}] "{asked or "-"}" {entry.status} {entry.bytes or "-"} '
+        f'{_word(entry.client)} - - [{_stamp(int(entry.time))}] "{asked or "-"}" {entry.status} {entry.bytes or "-"} '
         f'"{escape(redact(entry.referer)) or "-"}" "{escape(redact(entry.user_agent)) or "-"}" '
         f"{_word(entry.cache)} {_word(entry.backend)} {entry.seconds:.3f} {'aborted' if entry.aborted else '-'}"
     )
+
+
+@lru_cache(4)
+def _stamp(seconds: int) -> str:
+    at = datetime.fromtimestamp(seconds, timezone.utc)
+    # strftime would name the month in the language of the process.
+    return f"{at:%d}/{_MONTHS[at.month - 1]}/{at:%Y:%H:%M:%S} +0000"
 
 
 def _word(text: str) -> str:

@@ -23,6 +23,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request, datetimeToString
+from twisted.web.http_headers import Headers
 
 from vault.web.errors import plain_text, reason_phrase
 from vault.web.limits import StallWatch, unsent_bytes
@@ -73,6 +74,7 @@ class VaultChannel(HTTPChannel):
     _fields = 0
     _request_line = b""
     _deadline: IDelayedCall | None = None
+    _head_timed = False
 
     # The connection.
 
@@ -134,6 +136,9 @@ class VaultChannel(HTTPChannel):
         super().dataReceived(data)
         if self.state is State.IDLE and not self.closing and self._buffer:
             self._head_begins()  # the beginning of a pipelined request came together with the one just answered
+        if self.state is State.HEAD and not self._head_timed and not self.closing:
+            self._head_timed = True  # only now: most heads come whole, and need no deadline
+            self._set_deadline(self.site.limits.header_timeout, self._head_late)
 
     def lineReceived(self, line: bytes) -> None:
         """One line of a head."""
@@ -172,7 +177,8 @@ class VaultChannel(HTTPChannel):
             self.refuse(413, "The request body is larger than 1 MiB.")
             return
         self.state = State.BODY
-        self._set_deadline(self.site.limits.idle_timeout, self._body_late)
+        if self.length != 0:
+            self._set_deadline(self.site.limits.idle_timeout, self._body_late)
         super().allHeadersReceived()
 
     def rawDataReceived(self, data: bytes) -> None:
@@ -216,6 +222,12 @@ class VaultChannel(HTTPChannel):
         if self.persistent:
             self._idle()
         super().requestDone(request)
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Write a response's head, in one piece: each of its sixty costs the transport as much as the whole."""
+        lines = [b"%b %b %b" % (version, code, reason)]
+        lines += [b"%b: %b" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n")
 
     # Refusals.
 
@@ -298,7 +310,7 @@ class VaultChannel(HTTPChannel):
 
     def _head_begins(self) -> None:
         self.state = State.HEAD
-        self._set_deadline(self.site.limits.header_timeout, self._head_late)
+        self._head_timed = False
 
     def _head_late(self) -> None:
         self.refuse(408, "The request head was not complete in time.")

@@ -7,8 +7,9 @@ import math
 import re
 from collections.abc import Iterable
 from email.utils import formatdate
+from functools import lru_cache
 
-from vault.artifact import PRIVATE_NOTE, Head
+from vault.artifact import PRIVATE_NOTE, Head, Headers
 from vault.freshness import FRAMING, HOP_BY_HOP, PRIVATE_TO_UPSTREAM, end_to_end
 from vault.outcome import How
 
@@ -44,6 +45,8 @@ NOT_MODIFIED_FIELDS = frozenset(
 
 Fields = list[tuple[bytes, bytes]]
 
+_DROPPED = FRAMING | HOP_BY_HOP | PRIVATE_TO_UPSTREAM | {"age", "accept-ranges"}
+
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 _FORWARDED = {How.MISS: "uri-miss", How.JOINED: "uri-miss", How.REVALIDATED: "stale", How.BYPASS: "bypass"}
 
@@ -55,12 +58,7 @@ def response_fields(head: Head, *, age: float | None, accept_ranges: bool) -> Fi
     is no Age at all.  ``accept_ranges`` says what the vault does with ranges, whatever the upstream does.  An answer
     that came without Date is given the time of its receipt (RFC 9110 section 6.6.1).
     """
-    dropped = FRAMING | HOP_BY_HOP | PRIVATE_TO_UPSTREAM | {"age", "accept-ranges"}
-    fields = [
-        (name.encode("latin-1", "replace"), value.encode("latin-1", "replace"))
-        for name, value in head.headers
-        if name.lower() not in dropped and not name.lower().startswith(PRIVATE_NOTE)
-    ]
+    fields = [*_passed_on(head.headers)]
     if head.get("Date") is None and head.received_at:
         fields.append((b"Date", formatdate(head.received_at, usegmt=True).encode("ascii")))
     if age is not None:
@@ -68,6 +66,15 @@ def response_fields(head: Head, *, age: float | None, accept_ranges: bool) -> Fi
     if accept_ranges:
         fields.append((b"Accept-Ranges", b"bytes"))
     return fields
+
+
+@lru_cache(256)
+def _passed_on(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple(
+        (name.encode("latin-1", "replace"), value.encode("latin-1", "replace"))
+        for name, value in headers
+        if name.lower() not in _DROPPED and not name.lower().startswith(PRIVATE_NOTE)
+    )
 
 
 def not_modified_fields(fields: Iterable[tuple[bytes, bytes]]) -> Fields:

@@ -16,7 +16,7 @@ from twisted.web.server import NOT_DONE_YET
 from vault.artifact import Artifact, Head
 from vault.body import ClientGone, Delivery, Part
 from vault.errors import Missing, Truncated, VaultError
-from vault.freshness import age, cache_control
+from vault.freshness import age, directives_of
 from vault.interfaces import IBackend, IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 from vault.web import conditional, ranges
@@ -111,7 +111,7 @@ class ArtifactResource(Resource):
         return self.backend.resolve(self._path, headers)
 
     def _asked(self, request: VaultRequest, headers: dict[str, str]) -> Asked:
-        directives = cache_control(Head(headers=(("Cache-Control", headers.get("cache-control", "")),)))
+        directives = directives_of(headers.get("cache-control", ""))
         no_cache = "no-cache" in directives or directives.get("max-age") == "0"
         assert request.channel is not None
         return Asked(request.method == b"HEAD", no_cache, request.channel.notes)
