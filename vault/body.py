@@ -179,11 +179,16 @@ class Delivery:
             self._finish(Failure())
         finally:
             self._pumping = False
-            if self._socket is not None and not self._ended:
-                if self.wants_room:
-                    self._socket.startWriting()
-                else:
-                    self._socket.stopWriting()
+            if not self._ended:
+                self._watch_socket()
+
+    def _watch_socket(self) -> None:
+        if self.wants_room:
+            if self._socket is None:  # most of what is short never needs it
+                self._socket = _SendfileSocket(self._reactor, self._transport.fileno(), self)
+            self._socket.startWriting()
+        elif self._socket is not None:
+            self._socket.stopWriting()
 
     def _small(self, available: int) -> bool:
         return self._body.complete and available <= TOGETHER and self._socket is None
@@ -259,8 +264,6 @@ class Delivery:
         """Let the kernel send from the file; False when the pump is to stop here and will be called again."""
         if not self._flushed():
             return False
-        if self._socket is None:
-            self._socket = _SendfileSocket(self._reactor, self._transport.fileno(), self)
         wanted = self._allowed(min(available, SENDFILE_PIECE))
         if not wanted:
             return False
@@ -269,7 +272,8 @@ class Delivery:
             self._await(self._body.warm(self._at, wanted))
             return True
         try:
-            sent = os.sendfile(self._socket.fileno(), self._body.descriptor, self._at, wanted)
+            socket = self._transport if self._socket is None else self._socket
+            sent = os.sendfile(socket.fileno(), self._body.descriptor, self._at, wanted)
         except BlockingIOError:
             self.wants_room = True
             return False
