@@ -12,7 +12,7 @@ from tests.store.fakes import Follower, SteppedDisk, Upstream
 from tests.store.test_writer import PIECE, WriterCase, digest
 from vault.artifact import Digest
 from vault.errors import DigestMismatch, Truncated
-from vault.store.writer import HIGH_WATER
+from vault.store.writer import BATCH, HIGH_WATER
 
 
 class FullDiskTests(WriterCase):
@@ -80,6 +80,32 @@ class FullDiskTests(WriterCase):
             self.successResultOf(finished)
             self.assertEqual(follower.data, b"aaabbbccc")
             self.assertEqual(writer._pending_bytes, 0)
+
+    def test_full_with_more_at_once(self) -> None:
+        """Nor is anything lost or hashed twice where the upstream goes on while the failure is being told."""
+        data = bytes(number % 251 for number in range(10 * BATCH))
+        self.room = 4 * BATCH
+        disk, upstream = SteppedDisk(), Upstream()
+        writer = self.writer(digest(data), disk=disk)
+        follower = Follower(writer.body)
+        sent = 0
+
+        def send() -> None:
+            nonlocal sent
+            upstream.paused = False
+            while not upstream.paused and sent < len(data):
+                sent += BATCH
+                writer.write(data[sent - BATCH : sent])
+
+        upstream.resumeProducing = send  # type: ignore[method-assign]  # one that has bytes at hand
+        writer.registerProducer(upstream, True)
+        send()
+        disk.step()
+        finished = ensureDeferred(writer.finish())
+        disk.drain()
+        self.successResultOf(finished)
+        self.assertEqual(sent, len(data))
+        self.assertTrue(follower.data == data)
 
     def test_room_is_made(self) -> None:
         """Where room can be made the fill goes on and is stored."""

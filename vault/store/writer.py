@@ -262,8 +262,8 @@ class FillWriter:
             self._progress()
 
         def failed(failure: object) -> None:
+            self._progress()  # while it counts as busy: nothing is begun by what this may bring in
             self._busy = False
-            self._progress()
             error = getattr(failure, "value", None)
             assert isinstance(error, BaseException)
             self._stop_storing(error)
