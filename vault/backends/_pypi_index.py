@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from vault.artifact import MADE_FROM, NOTED_URL, Artifact, Digest, Head
 from vault.backends._pypi_recent import Recent
-from vault.backends._pypi_rewriting import Rewriting, joined, json_form
+from vault.backends._pypi_rewriting import Rewriting, joined, json_form, unpacked
 from vault.errors import BrokenAnswer, Missing, VaultError
 from vault.formats import simple_html, simple_json, table
 from vault.formats.codings import encode
@@ -268,7 +268,7 @@ class Page:
             if data is None:
                 data = await kitchen.read(source.found.body, LARGEST)
             try:
-                pieces = await kitchen.work(build, data)
+                pieces = await kitchen.work(_built, build, data, source.head.get("Content-Encoding"))
             except (ValueError, RecursionError) as error:
                 what = "list of projects" if self.project is None else f"page of {self.project}"
                 message = f"the index's {what} cannot be read: {error}"
@@ -282,6 +282,10 @@ class Page:
                 unreadable.clear()
             unreadable[self.place] = kitchen.now() + self.index.negative_ttl, source.sha256, message
         raise BrokenAnswer(message)
+
+
+def _built(build: Callable[[bytes], list[bytes]], data: bytes, content_encoding: str | None) -> list[bytes]:
+    return build(unpacked(data, content_encoding, LARGEST))
 
 
 def not_older(stored: Head, answer: Head) -> bool:

@@ -6,10 +6,24 @@ from collections.abc import Iterable, Iterator
 from email.message import Message
 
 from vault.formats import simple_html, simple_json
+from vault.formats.codings import decode
 from vault.formats.links import link_of
 
 PIECE = 256 * 1024
 _HTML = ("text/html", "application/vnd.pypi.simple.v1+html")
+
+
+def unpacked(data: bytes, content_encoding: str | None, limit: int) -> bytes:
+    """A page without the content coding that an index gave it though it was asked for none; raises ValueError.
+
+    Some name a coding that they have not applied: what is plainly a page is taken as it is.
+    """
+    try:
+        return decode(content_encoding, data, limit)
+    except ValueError:
+        if _first(data) in (b"{", b"<"):
+            return data
+        raise
 
 
 def json_form(data: bytes, content_type: str | None, page_url: str, project: str | None) -> bytes:
@@ -17,7 +31,7 @@ def json_form(data: bytes, content_type: str | None, page_url: str, project: str
     said = Message()
     said["Content-Type"] = content_type or ""
     kind = said.get_content_type() if content_type else ""
-    first = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    first = _first(data)
     if kind.endswith("json") or first == b"{":
         return data  # HTML does not begin so, whatever the index calls it
     if kind not in _HTML and first != b"<":
@@ -26,6 +40,10 @@ def json_form(data: bytes, content_type: str | None, page_url: str, project: str
     if project is None:
         return simple_html.read_root(data, charset, page_url)
     return simple_html.read(data, charset, page_url, project)
+
+
+def _first(data: bytes) -> bytes:
+    return data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
 
 
 class Rewriting:
