@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import zlib
 
 from tests.backends.pypi_case import ASK_JSON, JSON, PyPICase, entry, page
+from tests.memory import Asked
 from vault.backends import _pypi_index
 
 
@@ -90,3 +92,55 @@ class CodedTests(PyPICase):
         self.files["/packages/a-1.tar.gz"] = packed
         client = self.follow("a-1.tar.gz")
         self.assertEqual((client.body, client.headers.get("content-encoding")), (packed, None))
+
+
+class FieldTests(PyPICase):
+    """The fields of files, whatever the host of the files sends."""
+
+    def answer(self, *fields: str, body: bytes = b"w" * 5000) -> None:
+        """What the host answers for every file from now on."""
+        self.host.answer = lambda asked: asked.answer(200, *fields, body=body)
+
+    def test_vary(self) -> None:
+        """A file is the same for all who ask the vault: no ``Vary`` says otherwise, at first or later."""
+        for vary in ("*", "Accept-Encoding", "Authorization, Cookie"):
+            self.vault()
+            self.put("a", page(entry("a-1.whl", b"w" * 5000, **{"core-metadata": True}), entry("a-2.zip")))
+            self.answer(f"Vary: {vary}", 'ETag: "1"')
+            for name in ("a-1.whl", "a-2.zip"):
+                for how in ("MISS", "HIT"):
+                    client = self.follow(name)
+                    self.assertEqual((client.status, client.headers["x-cache"]), (200, how))
+                    self.assertNotIn("vary", client.headers)
+                    again = self.follow(name, f"If-None-Match: {client.headers['etag']}")
+                    self.assertEqual((again.status, again.headers.get("vary")), (304, None))
+            self.assertNotIn("vary", self.follow("a-1.whl", more=".metadata").headers)
+            self.assertNotIn("vary", self.follow("a-1.whl", method="HEAD").headers)
+
+    def streamed(self, **hashes: str) -> tuple[str | None, str | None]:
+        """The tags of a file, while it comes and when it is stored."""
+        self.vault()
+        self.put("a", page({**entry("a-1.zip"), "hashes": hashes}))
+        held: list[Asked] = []
+        self.host.answer = held.append
+        client = self.follow("a-1.zip")
+        held[0].head(200, "Content-Type: application/zip", length=5000)
+        held[0].send(b"w" * 2000)
+        self.rig_.net.pass_time(1)
+        self.assertEqual(client.status, 200)
+        first = client.headers.get("etag")
+        held[0].send(b"w" * 3000)
+        self.rig_.net.pass_time(1)
+        self.assertEqual(client.body, b"w" * 5000)
+        later = self.follow("a-1.zip")
+        self.assertEqual(later.headers["x-cache"], "HIT")
+        rest = self.follow("a-1.zip", "Range: bytes=2000-", f"If-Range: {first}")
+        self.assertEqual((rest.status, rest.headers.get("etag")), (206, first))
+        return first, later.headers.get("etag")
+
+    def test_tags(self) -> None:
+        """Whatever hash the page gives, a file has one strong tag from its first byte on, by which it is resumed."""
+        for algorithm in ("sha256", "sha384", "sha512", "sha1", "md5"):
+            value = hashlib.new(algorithm, b"w" * 5000).hexdigest()
+            first, later = self.streamed(**{algorithm: value})
+            self.assertEqual((first, later), (f'"{algorithm}-{value}"',) * 2)

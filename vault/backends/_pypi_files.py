@@ -8,14 +8,14 @@ from urllib.parse import quote, unquote, urlsplit
 
 from zope.interface import implementer
 
-from vault.artifact import Artifact, Digest
+from vault.artifact import VERIFIED, Artifact, Digest
 from vault.backends._pypi_index import Index, Page, Source
 from vault.errors import Missing
 from vault.formats import table
-from vault.formats.links import MARK, Link, best_digest
+from vault.formats.links import MARK, Link, best_digest, mark_of
 from vault.formats.names import COMPANIONS, is_name, normalise, project_of
 from vault.freshness import strong_tag
-from vault.interfaces import IKitchen, IRecipe
+from vault.interfaces import IBody, IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 from vault.paths import SEGMENT
 
@@ -74,8 +74,8 @@ class FileRecipe:
         body = await kitchen.stored(self._key(self.path[0], mark, name))
         if body is None or (body.head.get("Content-Encoding") is not None and name.endswith(COMPANIONS)):
             return None
-        proved = body.sha256 is not None and not mark.startswith("u") and not name.endswith(COMPANIONS)
-        return self._served(Found(body, How.HIT), Digest("sha256", body.sha256 or "") if proved else None)
+        proved = not mark.startswith("u") and not name.endswith(COMPANIONS)
+        return self._served(Found(body, How.HIT), _digest_of(body, mark) if proved else None)
 
     async def _linked(self, kitchen: IKitchen, project: str) -> tuple[Link, str]:
         """The link that the page of a project has to it; the page is asked for again where it has none."""
@@ -129,16 +129,28 @@ class FileRecipe:
         return f"{self.index.backend}/files/{project}/{mark}/{quote(name, safe=SEGMENT)}"
 
     def _served(self, found: Found, digest: Digest | None) -> Found:
-        """``found`` with the fields that clients count on: a strong tag, and no coding of what a hash proves."""
+        """``found`` with the fields that clients count on: a strong tag, and no coding of what a hash proves.
+
+        The tag is that of the page's hash: a client that is cut off while the file first comes can go on by it.
+        """
         head = found.body.head
+        changes: dict[str, str | None] = {"Vary": None}  # there is one form here, however many its host has
         if digest is not None:
             # The hash is over the bytes as they are: a coding that a server names for them is a mistake.
-            head = head.with_headers({"Content-Encoding": None, "Cache-Control": FOR_EVER})
+            changes |= {"Content-Encoding": None, "Cache-Control": FOR_EVER}
         if strong_tag(head) is None:
-            known = digest.value if digest is not None and digest.algorithm == "sha256" else found.body.sha256
-            head = head.with_headers({"ETag": None if known is None else f'"sha256-{known}"'})
-        found.head = head
+            known = digest or _digest_of(found.body)
+            changes["ETag"] = None if known is None else f'"{known.algorithm}-{known.value}"'
+        found.head = head.with_headers(changes)
         return found
+
+
+def _digest_of(body: IBody, mark: str = "") -> Digest | None:
+    """The digest of a stored body: the one that its mark was made of, if that is known, else the store's own."""
+    noted = body.head.get(VERIFIED)
+    if noted is not None and mark_of(Digest.parse(noted)) == mark:
+        return Digest.parse(noted)
+    return None if body.sha256 is None else Digest("sha256", body.sha256)
 
 
 def offers(link: Link, companion: str) -> bool:

@@ -45,11 +45,7 @@ class Link(NamedTuple):
     def mark(self) -> str:
         """What tells this file from others of the same name: its hash, or where none is known its URL, shortened."""
         digest = best_digest(self.hashes)
-        if digest is not None and digest.algorithm == "sha256":
-            return digest.value[:16]
-        if digest is not None:
-            return hashlib.sha256(str(digest).encode()).hexdigest()[:16]
-        return "u" + hashlib.sha256(self.url.encode()).hexdigest()[:15]
+        return mark_of(digest) if digest is not None else "u" + hashlib.sha256(self.url.encode()).hexdigest()[:15]
 
     def path(self, project: str) -> str:
         """Its path below the vault's route for files; the last segment is just the file's name."""
@@ -63,6 +59,13 @@ class Link(NamedTuple):
     def from_json(cls, filename: str, text: str) -> Link:
         """Read what ``to_json`` wrote."""
         return cls(filename, *json.loads(text))
+
+
+def mark_of(digest: Digest) -> str:
+    """The mark of a file with this digest."""
+    if digest.algorithm == "sha256":
+        return digest.value[:16]
+    return hashlib.sha256(str(digest).encode()).hexdigest()[:16]
 
 
 def absolute(base: str, href: str | None) -> str | None:
