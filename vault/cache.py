@@ -170,7 +170,7 @@ class Cache:
     async def _stored(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> Found:
         now = self._now()
         ttl = lifetime(stored.head, artifact)
-        again = no_cache and ttl is not None and elapsed(stored.head, now) > 5
+        again = no_cache and ttl is not None and elapsed(stored.head, now) > min(5, ttl)
         # It came from where nobody is asked any more: what those who are asked have may be something else.
         again = again or (artifact.in_order and (stored.head.get(ASKED) or "") not in map(mark_of, artifact.urls))
         if fresh(stored.head, artifact, now) and not again:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
+from typing import Any
 
-from tests.backends.pypi_case import ASK_JSON, JSON, PyPICase, entry, page
+from tests.backends.pypi_case import ASK_JSON, FILES, JSON, PyPICase, entry, page
 from tests.memory import Asked
 from vault.backends import _pypi_index
 
@@ -144,3 +145,127 @@ class FieldTests(PyPICase):
             value = hashlib.new(algorithm, b"w" * 5000).hexdigest()
             first, later = self.streamed(**{algorithm: value})
             self.assertEqual((first, later), (f'"{algorithm}-{value}"',) * 2)
+
+
+class ExpiredTests(PyPICase):
+    """URLs of files that are good for a while only, as hosts sign them for each reader of a page."""
+
+    def setUp(self) -> None:
+        self.content = b"w" * 5000
+        self.status = 403
+        self.start(hashed=True)
+
+    def start(self, hashed: bool, **settings: Any) -> None:
+        """A vault that has a page with the first URL, which has expired meanwhile."""
+        self.vault(**settings)
+        self.hashed = hashed
+        self.sign(1)
+        self.target = self.links()["a-1.whl"]
+        self.sign(2)
+        self.rig_.net.pass_time(1)
+        self.asked_before = len(self.rig_.origin.requests)
+
+    def sign(self, number: int) -> None:
+        """From now on the page has this URL, and the host knows no other."""
+        content = self.content if self.hashed else None
+        signed = f"{FILES}/a-1.whl?signature={number}"
+        about = {"core-metadata": True, "gpg-sig": True}
+        self.put("a", page({**entry("a-1.whl", content, **about), "url": signed}, serial=number))
+        good = (f"/packages/a-1.whl?signature={number}", f"/packages/a-1.whl.metadata?signature={number}")
+        self.host.answer = lambda asked: (
+            asked.answer(200, body=self.content) if asked.target in good else asked.answer(self.status)
+        )
+
+    @property
+    def pages_read(self) -> int:
+        """How often the index was asked since the URL expired."""
+        return len(self.rig_.origin.requests) - self.asked_before
+
+    def test_renewed(self) -> None:
+        """A file whose URL has expired is had by its new one, which the page is read again for, in the same request."""
+        for self.status in (401, 403, 404, 410):
+            for method in ("GET", "HEAD"):
+                self.start(hashed=True)
+                client = self.rig_.request(self.target, method=method)
+                self.assertEqual((client.status, client.headers["content-length"]), (200, "5000"), self.status)
+                self.assertEqual(client.body, self.content if method == "GET" else b"")
+                self.assertEqual(self.pages_read, 1)
+                self.assertEqual(
+                    [asked.target[-1] for asked in self.host.requests if asked.method == method], ["1", "2"]
+                )
+
+    def test_companion(self) -> None:
+        """So is what goes with it."""
+        self.assertEqual(self.rig_.request(self.target + ".metadata").body, self.content)
+        self.assertEqual(self.pages_read, 1)
+
+    def test_without_hash(self) -> None:
+        """So is a file without a hash, then and later, by the address that the vault's page had."""
+        self.start(hashed=False)
+        self.assertEqual(self.rig_.request(self.target).body, self.content)
+        self.assertEqual(self.rig_.request(self.target).headers["x-cache"], "HIT")
+        self.assertEqual((self.pages_read, len(self.host.requests)), (1, 2))
+
+    def test_many(self) -> None:
+        """Many who want the file cause one reading of the page and one transfer, whether at once or one by one."""
+        held: list[Asked] = []
+        answer, self.rig_.origin.answer = self.rig_.origin.answer, held.append
+        refuse, self.host.answer = self.host.answer, held.append
+        clients = [self.rig_.request(self.target) for _ in range(20)]
+        refuse(held.pop())
+        self.host.answer = refuse
+        self.rig_.net.pass_time()
+        answer(held.pop())
+        self.rig_.net.pass_time(1)
+        clients.append(self.rig_.request(self.target))
+        self.assertEqual([client.body for client in clients], [self.content] * 21)
+        self.assertEqual((self.pages_read, len(self.host.requests)), (1, 2))
+
+    def test_nothing_new(self) -> None:
+        """Where the page names no other URL clients are told what the host said, and the page is left alone a while."""
+        for self.status, told in ((404, 404), (410, 410), (403, 502)):
+            self.start(hashed=True)
+            self.sign(1)
+            self.host.answer = lambda asked: asked.answer(self.status)
+            statuses = {self.rig_.request(self.target).status for _ in range(5)}
+            self.assertEqual((statuses, self.pages_read), ({told}, 1))
+            self.sign(2)
+            self.rig_.net.pass_time(11)
+            self.assertEqual(self.rig_.request(self.target).body, self.content)
+
+    def test_index_down(self) -> None:
+        """So it is where the index cannot be asked."""
+        self.rig_.origin.answer = lambda asked: asked.answer(500)
+        client = self.rig_.request(self.target)
+        self.assertEqual((client.status, b"refuses this vault" in client.body), (502, True))
+
+    def test_removed(self) -> None:
+        """Where the page no longer links to the file, too."""
+        self.status = 404
+        self.put("a", page(serial=3))
+        self.host.answer = lambda asked: asked.answer(404)
+        self.assertEqual(self.rig_.request(self.target).status, 404)
+
+    def test_replaced(self) -> None:
+        """Another file of that name is not given in its place."""
+        self.put("a", page(entry("a-1.whl", b"another"), serial=3))
+        self.files["/packages/a-1.whl"] = b"another"
+        self.assertEqual(self.rig_.request(self.target).status, 502)
+
+    def test_outage(self) -> None:
+        """An outage of the host is no reason to read the page again."""
+        self.host.answer = lambda asked: asked.answer(503)
+        self.assertEqual(self.rig_.request(self.target).status, 503)
+        self.assertEqual(self.pages_read, 0)
+
+    def test_too_young(self) -> None:
+        """What is uploaded anew is hidden until it is old enough."""
+        self.vault(min_release_age=3600.0)
+        old, new = "2026-11-01T00:00:00Z", "2026-11-23T20:59:00Z"
+        self.put("a", page(entry("a-1.whl", b"w", **{"upload-time": old})))
+        self.host.answer = lambda asked: asked.answer(404 if asked.target == "/packages/a-1.whl" else 200, body=b"w")
+        target = self.links()["a-1.whl"]
+        again = {**entry("a-1.whl", b"w", **{"upload-time": new}), "url": f"{FILES}/again/a-1.whl"}
+        self.put("a", page(again))
+        self.rig_.net.pass_time(1)
+        self.assertEqual(self.rig_.request(target).status, 404)

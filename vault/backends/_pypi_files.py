@@ -9,8 +9,8 @@ from urllib.parse import quote, unquote, urlsplit
 from zope.interface import implementer
 
 from vault.artifact import VERIFIED, Artifact, Digest
-from vault.backends._pypi_index import Index, Page, Source
-from vault.errors import Missing
+from vault.backends._pypi_index import REMEMBERED, Index, Page, Source
+from vault.errors import Missing, Refused, VaultError
 from vault.formats import table
 from vault.formats.links import MARK, Link, best_digest, mark_of
 from vault.formats.names import COMPANIONS, is_name, normalise, project_of
@@ -48,7 +48,14 @@ class FileRecipe:
             except Missing:
                 continue
             artifact = self._artifact(project, link, companion)
-            return self._served(await kitchen.find(artifact, asked), artifact.digest)
+            try:
+                found = await kitchen.find(artifact, asked)
+            except (Missing, Refused):
+                renewed = await self._renewed(kitchen, project, artifact)
+                if renewed is None:
+                    raise
+                artifact, found = renewed, await kitchen.find(renewed, asked)
+            return self._served(found, artifact.digest)
         raise Missing(f"no page of the index links to {self.path[-1]}")
 
     def _mark(self) -> str | None:
@@ -87,14 +94,49 @@ class FileRecipe:
             linked = None if again.sha256 == source.sha256 else await self._look_up(kitchen, page, again)
         if linked is None:
             raise Missing(f"the page of {project} has no link to {self.path[-1]}")
-        age = self.index.least_age(project)
-        if age and (linked[0].uploaded is None or linked[0].uploaded > kitchen.now() - age):
+        if not self._shown(kitchen, project, linked[0]):
             raise Missing(f"{self.path[-1]} is younger than min_release_age allows")
         return linked
+
+    def _shown(self, kitchen: IKitchen, project: str, link: Link) -> bool:
+        age = self.index.least_age(project)
+        return not age or (link.uploaded is not None and link.uploaded <= kitchen.now() - age)
+
+    async def _renewed(self, kitchen: IKitchen, project: str, refused: Artifact) -> Artifact | None:
+        """What its host does not give any more, by the URL that the page names now; None where it names no other.
+
+        Some indexes sign URLs that are good for a while only.  The page is asked for again, once for all who wait.
+        """
+        page, until = Page(self.index, project), self.index.refused
+        url = refused.urls[0]
+        try:
+            source = await page.source(kitchen)
+            renewed = await self._by_another_url(kitchen, page, source, refused)
+            if renewed is None and until.get(url, 0.0) <= kitchen.now():
+                source = await kitchen.once(f"renew {page.place}", lambda: page.source(kitchen, at_once=True))
+                renewed = await self._by_another_url(kitchen, page, source, refused)
+        except VaultError:
+            renewed = None
+        if renewed is None and until.get(url, 0.0) <= kitchen.now():
+            if len(until) >= REMEMBERED:
+                until.clear()
+            until[url] = kitchen.now() + self.index.negative_ttl
+        return renewed
+
+    async def _by_another_url(
+        self, kitchen: IKitchen, page: Page, source: Source, refused: Artifact
+    ) -> Artifact | None:
+        linked = await self._look_up(kitchen, page, source)
+        project = page.project or ""
+        if linked is None or not self._shown(kitchen, project, linked[0]):
+            return None
+        artifact = self._artifact(project, *linked)
+        return None if artifact.urls == refused.urls else artifact
 
     async def _look_up(self, kitchen: IKitchen, page: Page, source: Source) -> tuple[Link, str] | None:
         links = await page.links(kitchen, source)
         mark = self._mark()
+        signed_anew: tuple[Link, str] | None = None  # without a hash only its name tells that it is the same file
         for name, companion in self._names():
             for key in (name,) if mark is None else (name, f"{name}/{mark}"):
                 line = await table.look_up(links, key)
@@ -103,7 +145,9 @@ class FileRecipe:
                 link = Link.from_json(name, line)
                 if self._meant(link, mark) and offers(link, companion):
                     return link, companion
-        return None
+                if link.mark.startswith("u") and (mark or "").startswith("u") and offers(link, companion):
+                    signed_anew = signed_anew or (link, companion)
+        return signed_anew
 
     def _meant(self, link: Link, mark: str | None) -> bool:
         """True if the path is one of the link's."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from vault.artifact import MADE_FROM, NOTED_URL, Artifact, Digest, Head
@@ -53,7 +53,8 @@ class Index:
 
     ``exempt`` are the projects that ``min_release_age`` does not hold for; ``public_url`` is what the URLs of files
     begin with, where they are not to be relative.  ``recent`` are documents that were just used, ``unreadable`` the
-    pages that cannot be read: when to ask again, their digest, and what is wrong.
+    pages that cannot be read: when to ask again, their digest, and what is wrong.  ``refused`` are URLs of files that
+    their host did not give though the page has just named them, and until when not to read it again for them.
     """
 
     backend: str
@@ -65,6 +66,7 @@ class Index:
     exempt: frozenset[str] = frozenset()
     public_url: str | None = None
     unreadable: dict[str, tuple[float, str, str]] = field(default_factory=dict, compare=False, repr=False)
+    refused: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
     recent: Recent = field(default_factory=Recent, compare=False, repr=False)
 
     def least_age(self, project: str | None) -> float:
@@ -127,12 +129,15 @@ class Page:
             kept_anyway=True,  # what servers of private indexes mark so is meant for all who may ask this vault
         )
 
-    async def source(self, kitchen: IKitchen, no_cache: bool = False) -> Source:
-        """The page as the index sent it, whole; an earlier one where the index's answer breaks off."""
-        artifact = self.artifact
+    async def source(self, kitchen: IKitchen, no_cache: bool = False, at_once: bool = False) -> Source:
+        """The page as the index sent it, whole; an earlier one where the index's answer breaks off.
+
+        ``no_cache``: the index is asked, unless it was within the last seconds; with ``at_once`` even then.
+        """
+        artifact = replace(self.artifact, max_age=-1.0) if at_once else self.artifact
         unreadable = self.index.unreadable.get(self.place)
         doubtful = unreadable is not None and unreadable[0] <= kitchen.now()
-        found = await kitchen.fetch(artifact, no_cache or doubtful)
+        found = await kitchen.fetch(artifact, no_cache or at_once or doubtful)
         data = None
         try:
             if found.how is How.BYPASS:
