@@ -171,7 +171,8 @@ class Artifact:
     ``size``: its length in bytes, likewise; an answer of another length is not taken, and the next URL asked.
 
     ``in_order``: a URL is only asked once those before it have said 404; otherwise whichever answers will do.  Each may
-    have another thing under that name: no part or validator of one's is ever shown to another.
+    have another thing under that name: no part or validator of one's is ever shown to another, and with a ``gone_ttl``
+    none is asked after the one that the stored copy came from.
     ``confirmed_by(stored, answer)``: an expired copy is revalidated by HEAD, and this says from the two heads whether
     it is still what the upstream has; a GET follows where not.  ``supersedes(stored, answer)``: False where a 200 shows
     itself to be older than the stored copy, which is then kept.  ``gone_ttl``: for how long (seconds) a stored copy is

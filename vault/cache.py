@@ -203,7 +203,7 @@ class Cache:
             return Found(stored, How.STALE, detail="timeout")
         except VaultError as error:
             if isinstance(error, Missing) and await self._gone(artifact, stored):
-                self._missing.note(artifact.asked_at, self._options.negative_ttl, error)
+                error.let_go = True
                 raise
             self._note(artifact, error)
             return Found(stored, How.STALE, detail=error.proxy_error)

@@ -90,10 +90,14 @@ class Refused(UpstreamError):
 
 
 class Missing(UpstreamError):
-    """The upstream says that there is no such thing (404 or 410)."""
+    """The upstream says that there is no such thing (404 or 410).
+
+    ``let_go`` is True where a copy was kept until now, which has been removed because it has long been so.
+    """
 
     status = 404
     proxy_error = "destination_not_found"
+    let_go = False
 
     def __init__(self, message: str, upstream_status: int = 404) -> None:
         super().__init__(message)

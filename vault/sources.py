@@ -64,7 +64,7 @@ class Sources:
         """The first answer with one of the statuses ``accept``, from the first URL that gives one.
 
         ``headers`` are conditions on what is ``known``, where that is given: of URLs that may have different things
-        (``in_order``) only the one it came from is sent them.
+        (``in_order``) only the one it came from is sent them; with a ``gone_ttl`` none is asked after that one.
 
         A connection that fails is tried again after short pauses if ``patient``; with ``spare`` only a connection that
         is free right now is used.  Raises Missing where every URL says
@@ -84,6 +84,8 @@ class Sources:
                     return await self.ask_at(url, artifact, (), method, spare=spare)
                 except Missing as error:
                     missing = missing or error
+                    if known is not None and artifact.gone_ttl is not None and known.get(ASKED) == mark_of(url):
+                        break  # it may be back: the next one does not take its place until it counts as gone
                 except UpstreamError as error:
                     self.log.info("{url}: {error}", url=plain(url), error=str(error))
                     failure = failure or error

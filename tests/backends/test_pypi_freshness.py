@@ -245,6 +245,60 @@ class FreshnessTests(PyPICase):
         rig.net.pass_time(700)
         self.assertEqual(list(self.links()), ["a-9.zip"])
 
+    def test_several_gone(self) -> None:
+        """A project that has gone from the first index is not handed to the next one before ``gone_ttl`` is over."""
+        rig = self.vault("http://private.test/simple/", "http://origin.test/simple/", gone_ttl=3000.0)
+        private = rig.net.origin("private.test")
+        own = page(entry("a-1.zip", b"own"))
+        private.answer = lambda asked: asked.answer(200, f"Content-Type: {JSON}", 'ETag: "1"', body=own)
+        self.put("a", page(entry("a-666.zip", b"foreign")))
+        self.assertEqual(list(self.links()), ["a-1.zip"])
+        for status in (404, 410, 404):
+            private.answer = lambda asked, status=status: asked.answer(status)
+            rig.net.pass_time(700)
+            client = self.get("simple/a/", ASK_JSON)
+            self.assertEqual((client.status, client.headers["x-cache"]), (200, "STALE"))
+            self.assertEqual(list(self.links()), ["a-1.zip"])
+            self.assertEqual(self.get("files/a-666.zip").status, 404)
+            rig.again()
+        self.assertEqual(rig.origin.requests, [])
+        rig.net.pass_time(1700)
+        self.assertEqual(list(self.links()), ["a-666.zip"])
+
+    def test_several_back(self) -> None:
+        """A first index that has the project again begins anew; one that never had it is passed over as ever."""
+        rig = self.vault("http://private.test/simple/", "http://origin.test/simple/", gone_ttl=3000.0)
+        private = rig.net.origin("private.test")
+        private.answer = lambda asked: asked.answer(404)
+        self.put("a", page(entry("a-1.zip", b"x")))
+        for _ in range(2):
+            self.assertEqual(list(self.links()), ["a-1.zip"])
+            rig.net.pass_time(700)
+        self.assertEqual(len(rig.origin.requests), 2)
+        own = page(entry("a-9.zip", b"own"))
+        for status in (200, 404, 200, 404):
+            body = own if status == 200 else b""
+            private.answer = lambda asked, status=status, body=body: asked.answer(
+                status, f"Content-Type: {JSON}", 'ETag: "1"', body=body
+            )
+            rig.net.pass_time(2000)
+            self.assertEqual(list(self.links()), ["a-9.zip"])
+        self.assertEqual(len(rig.origin.requests), 2)
+
+    def test_several_nowhere(self) -> None:
+        """A project that has gone from the one index that had it is 404 after that time, wherever else it is not."""
+        rig = self.vault("http://private.test/simple/", "http://origin.test/simple/", gone_ttl=3000.0)
+        private = rig.net.origin("private.test")
+        private.answer = lambda asked: asked.answer(404)
+        self.put("a", page(entry("a-1.zip", b"x")))
+        self.links()
+        self.pages.clear()
+        rig.net.pass_time(700)
+        self.assertEqual(list(self.links()), ["a-1.zip"])
+        rig.net.pass_time(3100)
+        client = self.get("simple/a/", ASK_JSON)
+        self.assertEqual((client.status, client.headers["x-cache"]), (404, "MISS"))
+
 
 class AgeTests(PyPICase):
     """``min_release_age``."""

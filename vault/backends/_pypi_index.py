@@ -137,7 +137,13 @@ class Page:
         artifact = replace(self.artifact, max_age=-1.0) if at_once else self.artifact
         unreadable = self.index.unreadable.get(self.place)
         doubtful = unreadable is not None and unreadable[0] <= kitchen.now()
-        found = await kitchen.fetch(artifact, no_cache or at_once or doubtful)
+        try:
+            found = await kitchen.fetch(artifact, no_cache or at_once or doubtful)
+        except Missing as error:
+            if not error.let_go or len(artifact.urls) == 1:
+                raise
+            await kitchen.sleep(0)  # until that request has ended, so that a new one can begin
+            found = await kitchen.fetch(artifact)  # the next index may have it
         data = None
         try:
             if found.how is How.BYPASS:
