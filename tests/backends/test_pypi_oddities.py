@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import zlib
 from typing import Any
+
+from twisted.internet.defer import Deferred
 
 from tests.backends.pypi_case import ASK_JSON, FILES, JSON, PyPICase, entry, page
 from tests.memory import Asked
 from vault.backends import _pypi_index
+from vault.interfaces import IBody
 
 
 class CodedTests(PyPICase):
@@ -269,3 +273,39 @@ class ExpiredTests(PyPICase):
         self.put("a", page(again))
         self.rig_.net.pass_time(1)
         self.assertEqual(self.rig_.request(target).status, 404)
+
+
+class VersionTests(PyPICase):
+    """A page that changes while it is read."""
+
+    def test_own_version(self) -> None:
+        """Whoever gets a newer page while an older one is still being read is given the newer one."""
+        rig = self.vault(upstream={"stale_while_revalidate": 0.0})
+        whole = page(entry("a-1.zip", b"x"))
+        reading = rig.kitchen.read
+        held: list[Deferred[None]] = []
+
+        async def slowly(body: IBody, limit: int) -> bytes:
+            data = await reading(body, limit)
+            held.append(Deferred())
+            await held[-1]
+            return data
+
+        rig.kitchen.read = slowly  # type: ignore[method-assign]  # as when the disk is slow
+        asked: list[Asked] = []
+        rig.origin.answer = asked.append
+        older = self.get("simple/a/", ASK_JSON)
+        asked[0].head(200, f"Content-Type: {JSON}", 'ETag: "1"', length=len(whole))
+        asked[0].send(whole)
+        rig.net.pass_time(700)
+        newest = page(entry("a-2.zip", b"y"), serial=8)
+        newer = self.get("simple/a/", ASK_JSON)
+        asked[1].head(200, f"Content-Type: {JSON}", 'ETag: "2"', length=len(newest))
+        rig.net.pass_time()
+        asked[1].send(newest)
+        for _ in range(5):
+            while held:
+                held.pop().callback(None)
+            rig.net.pass_time(1)
+        for client, name in ((older, "a-1.zip"), (newer, "a-2.zip")):
+            self.assertEqual([file["filename"] for file in json.loads(client.body)["files"]], [name])

@@ -149,8 +149,10 @@ class Page:
             if found.how is How.BYPASS:
                 data = await kitchen.read(found.body, LARGEST)
             elif not found.body.complete:
-                # One reads it for all who wait.
-                data = await kitchen.once(f"read {artifact.key}", lambda: kitchen.read(found.body, LARGEST))
+                # One reads it for all who wait for just this body, which has no digest yet; no other is at its address
+                # while it is held.
+                body = found.body
+                data = await kitchen.once(f"read {artifact.key} {id(body)}", lambda: kitchen.read(body, LARGEST))
         except VaultError as error:
             stored = await kitchen.stored(artifact.key)
             if stored is None:
