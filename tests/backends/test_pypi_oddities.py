@@ -10,8 +10,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from tests.backends.pypi_case import ASK_JSON, FILES, JSON, PyPICase, entry, page
-from tests.memory import Asked
+from tests.backends.pypi_case import ASK_JSON, FILES, JSON, PyPICase, entry, page, sha256
+from tests.memory import Asked, Client
 from vault.backends import _pypi_index
 from vault.interfaces import IBody
 
@@ -309,3 +309,121 @@ class VersionTests(PyPICase):
             rig.net.pass_time(1)
         for client, name in ((older, "a-1.zip"), (newer, "a-2.zip")):
             self.assertEqual([file["filename"] for file in json.loads(client.body)["files"]], [name])
+
+
+class MetadataTests(PyPICase):
+    """``.metadata`` files: uv relies on them without checking them, so the vault checks them by the page."""
+
+    ABOUT = b"Metadata-Version: 2.1\nName: a\nVersion: 1\n"
+
+    def setUp(self) -> None:
+        self.vault()
+        self.say({"sha256": sha256(self.ABOUT)})
+        self.target = self.links()["a-1.whl"] + ".metadata"
+        self.files["/packages/a-1.whl"] = b"w"
+        self.have(self.ABOUT)
+
+    def say(self, core_metadata: object) -> None:
+        """What the page says of the metadata from now on."""
+        self.put("a", page(entry("a-1.whl", b"w", **{"core-metadata": core_metadata})))
+
+    def have(self, about: bytes) -> None:
+        """What the host has for metadata from now on."""
+        self.files["/packages/a-1.whl.metadata"] = lambda asked: (
+            asked.answer(304, 'ETag: "m"')
+            if asked.get("if-none-match") == '"m"' and about == self.ABOUT
+            else asked.answer(200, f'ETag: "{"m" if about == self.ABOUT else "other"}"', body=about)
+        )
+
+    def ask(self) -> Client:
+        """Ask for the metadata."""
+        return self.rig_.request(self.target)
+
+    def test_not_kept(self) -> None:
+        """What does not match is neither served whole nor kept: the host is asked each time, until it is well."""
+        self.have(b"Metadata-Version: 2.1\nName: evil\nVersion: 1\n")
+        for count in (1, 2):
+            client = self.ask()
+            self.assertTrue(client.aborted)
+            self.assertNotEqual(len(client.body), int(client.headers["content-length"]))
+            self.assertEqual(len(self.host.requests), count)
+            (found,) = self.run_([self.rig_.store.find(f"pypi{self.target.removeprefix('/pypi')}")])
+            self.assertIsNone(found)
+        self.have(self.ABOUT)
+        self.assertEqual(self.ask().body, self.ABOUT)
+        self.assertEqual(self.ask().headers["x-cache"], "HIT")
+
+    def run_(self, waiting: list[Any]) -> list[Any]:
+        """The results of some Deferreds."""
+        return [self.successResultOf(self.rig_.run(each)) for each in waiting]
+
+    def test_hash_changes(self) -> None:
+        """When the page gives another hash, what is kept is fetched anew, and the old one is not served any more."""
+        self.assertEqual(self.ask().body, self.ABOUT)
+        self.rig_.net.pass_time(700)
+        newer = self.ABOUT + b"Summary: corrected\n"
+        self.say({"sha256": sha256(newer)})
+        self.assertTrue(self.ask().aborted)  # the host has the old one still
+        self.have(newer)
+        client = self.ask()
+        self.assertEqual((client.status, client.body, client.headers["x-cache"]), (200, newer, "MISS"))
+        self.assertEqual(self.ask().headers["x-cache"], "HIT")
+
+    def test_no_longer(self) -> None:
+        """When the page has none any more there is none, though it is kept."""
+        self.ask()
+        self.say(False)
+        self.rig_.net.pass_time(700)
+        self.assertEqual(self.ask().status, 404)
+
+    def test_for_ever(self) -> None:
+        """What a hash proves is not asked for again; the index being down or silent changes nothing."""
+        self.ask()
+        self.rig_.origin.answer = lambda asked: asked.answer(500)
+        self.rig_.net.pass_time(10**6)
+        client = self.ask()
+        self.assertEqual((client.body, client.headers["x-cache"]), (self.ABOUT, "HIT"))
+        self.assertIn("immutable", client.headers["cache-control"])
+        self.assertEqual(len(self.host.requests), 1)
+
+    def test_unproved(self) -> None:
+        """What the page gives no hash for is checked with the host after ``ttl``, and never called immutable."""
+        self.say(True)
+        self.rig_.net.pass_time(700)
+        for how in ("MISS", "HIT"):
+            client = self.ask()
+            self.assertEqual((client.body, client.headers["x-cache"]), (self.ABOUT, how))
+            self.assertNotIn("cache-control", client.headers)
+        self.rig_.net.pass_time(700)
+        self.assertEqual(self.ask().headers["x-cache"], "REVALIDATED")
+        newer = self.ABOUT + b"Summary: corrected\n"
+        self.have(newer)
+        self.rig_.net.pass_time(500)
+        self.assertEqual(self.ask().body, self.ABOUT)
+        self.rig_.net.pass_time(200)
+        self.assertEqual(self.ask().body, newer)
+
+    def test_proved_later(self) -> None:
+        """What was kept without a hash is kept on where the page's hash proves it, and dropped where it does not."""
+        for about, how in ((self.ABOUT, "HIT"), (self.ABOUT + b"Summary: corrected\n", "MISS")):
+            self.say(True)
+            self.have(self.ABOUT)
+            self.rig_.net.pass_time(700)
+            self.assertEqual(self.ask().body, self.ABOUT)
+            self.say({"sha256": sha256(about)})
+            self.have(about)
+            self.rig_.net.pass_time(700)
+            client = self.ask()
+            self.assertEqual((client.body, client.headers["x-cache"]), (about, how))
+
+    def test_other_hashes(self) -> None:
+        """Another kind of hash proves it as well; one that is none leaves it unproved."""
+        for algorithm, proved in (("sha512", True), ("md5", True), ("crc32", False)):
+            self.setUp()
+            self.say({algorithm: hashlib.new(algorithm, self.ABOUT).hexdigest() if proved else "00"})
+            self.rig_.net.pass_time(700)
+            self.assertEqual("immutable" in self.ask().headers.get("cache-control", ""), proved, algorithm)
+            self.assertEqual(self.ask().body, self.ABOUT)
+            self.say({algorithm: hashlib.new(algorithm, b"another").hexdigest() if proved else "11"})
+            self.rig_.net.pass_time(700)
+            self.assertEqual(self.ask().aborted, proved)
