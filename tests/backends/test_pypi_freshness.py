@@ -214,6 +214,23 @@ class FreshnessTests(PyPICase):
         rig.net.pass_time(700)
         self.assertEqual(self.links(), {})
 
+    def test_removed(self) -> None:
+        """A file that its index removed cannot be had any more; one that is kept can, by its address in lock files."""
+        rig = self.vault()
+        self.put("a", page(entry("a-1.zip", b"x"), entry("a-2.zip", b"y")))
+        self.files |= {"/packages/a-1.zip": b"x", "/packages/a-2.zip": b"y"}
+        links = self.links()
+        self.assertEqual(rig.request(links["a-1.zip"]).body, b"x")
+        self.put("a", page(entry("a-3.zip", b"z")))
+        rig.net.pass_time(700)
+        self.assertEqual(list(self.links()), ["a-3.zip"])
+        asked = len(self.host.requests)
+        self.assertEqual(rig.request(links["a-2.zip"]).status, 404)
+        self.assertEqual(rig.request(links["a-1.zip"]).headers["x-cache"], "HIT")
+        for filename in ("a-1.zip", "a-2.zip"):
+            self.assertEqual(self.get(f"files/{filename}").status, 404)
+        self.assertEqual(len(self.host.requests), asked)
+
     def test_missing(self) -> None:
         """A project that is not there is 404, remembered for a moment; an index that is down is 503 with a reason."""
         rig = self.vault()
