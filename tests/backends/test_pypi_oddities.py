@@ -6,13 +6,16 @@ import gzip
 import hashlib
 import json
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from tests.backends.pypi_case import ASK_JSON, FILES, JSON, PyPICase, entry, page, sha256
 from tests.memory import Asked, Client
-from vault.backends import _pypi_index
+from vault.backends import _pypi_index, _pypi_recent
+from vault.backends.pypi import PyPIBackend
+from vault.formats import simple_html
 from vault.interfaces import IBody
 
 
@@ -427,3 +430,58 @@ class MetadataTests(PyPICase):
             self.say({algorithm: hashlib.new(algorithm, b"another").hexdigest() if proved else "11"})
             self.rig_.net.pass_time(700)
             self.assertEqual(self.ask().aborted, proved)
+
+
+class FullDiskTests(PyPICase):
+    """Pages while the disk takes nothing."""
+
+    def setUp(self) -> None:
+        self.vault()
+        self.rendered = 0
+        render = simple_html.render
+
+        def counting(data: bytes) -> Iterator[bytes]:
+            self.rendered += 1
+            return render(data)
+
+        self.patch(simple_html, "render", counting)
+        self.rig_.disk.error = OSError(28, "No space left on device")
+
+    def fill(self, project: str, note: str) -> None:
+        """A page of some 3 MB."""
+        self.put(project, page(*(entry(f"{project}-{number}.zip", b"x", yanked=note * 1000) for number in range(1000))))
+
+    def test_made_once(self) -> None:
+        """A large page that cannot be stored is not made again for each client, in whatever form and coding."""
+        self.fill("a", "bad")
+        for accept in (f"Accept: {JSON}", "Accept: text/html"):
+            first = self.get("simple/a/", accept)
+            self.assertEqual((first.status, len(first.body) > 3 * 1024 * 1024), (200, True))
+            for _ in range(3):
+                self.assertEqual(self.get("simple/a/", accept).body, first.body)
+            self.assertEqual(gzip.decompress(self.get("simple/a/", accept, "Accept-Encoding: gzip").body), first.body)
+        self.assertEqual(self.rendered, 1)
+        self.fill("a", "worse")
+        self.assertIn(b"worse", self.get("simple/a/").body)
+        self.assertEqual(self.rendered, 2)
+
+    def test_bounded(self) -> None:
+        """What is held so has an upper bound; the page used last is the one that stays."""
+        self.patch(_pypi_recent, "IN_MEMORY", 16 * 1024 * 1024)
+        for project in ("a", "b", "c", "d"):
+            self.fill(project, "bad")
+            self.get(f"simple/{project}/")
+        self.get("simple/d/")
+        self.assertEqual(self.rendered, 4)
+        self.get("simple/a/")
+        self.assertEqual(self.rendered, 5)
+        backend = self.rig_.resource.backend
+        assert isinstance(backend, PyPIBackend)
+        self.assertLessEqual(backend.index.recent.in_memory, 16 * 1024 * 1024)
+
+    def test_too_large(self) -> None:
+        """A page that is larger than that bound is made for each client, and served all the same."""
+        self.patch(_pypi_recent, "IN_MEMORY", 1024 * 1024)
+        self.fill("a", "bad")
+        bodies = {self.get("simple/a/").body for _ in range(2)}
+        self.assertEqual((len(bodies), self.rendered), (1, 2))

@@ -10,8 +10,8 @@ from vault.interfaces import IBody, IKitchen
 HELD = 64
 """How many documents are held open at most."""
 
-IN_MEMORY = 1024 * 1024
-"""The size up to which a document is held that the disk did not take."""
+IN_MEMORY = 64 * 1024 * 1024
+"""The most bytes of documents that the disk did not take: to make them again for each client costs seconds."""
 
 
 class Recent:
@@ -19,6 +19,11 @@ class Recent:
 
     def __init__(self) -> None:
         self._held: OrderedDict[str, tuple[IBody, tuple[int, int]]] = OrderedDict()
+
+    @property
+    def in_memory(self) -> int:
+        """The bytes of the documents that are held and not on disk."""
+        return sum(document.size for document, _ in self._held.values() if document.descriptor is None)
 
     async def find(self, kitchen: IKitchen, key: str) -> IBody | None:
         """What is stored under a key that only ``keep`` is told of."""
@@ -30,14 +35,19 @@ class Recent:
         return None if stored is None else self.keep(key, stored)
 
     def keep(self, key: str, document: IBody) -> IBody:
-        """Hold a document, and let go of the one that was used least recently."""
-        if document.descriptor is not None or document.size <= IN_MEMORY:
-            self._held[key] = document, _state(document)
-            self._held.move_to_end(key)
-            if len(self._held) > HELD:
-                self._held.popitem(last=False)
-        else:
-            self._held.pop(key, None)
+        """Hold a document, and let go of those that were used least recently."""
+        self._held.pop(key, None)
+        if document.descriptor is None and document.size > IN_MEMORY:
+            return document
+        self._held[key] = document, _state(document)
+        if len(self._held) > HELD:
+            self._held.popitem(last=False)
+        excess = self.in_memory - IN_MEMORY if document.descriptor is None else 0
+        for other in list(self._held):
+            if excess <= 0:
+                break
+            if self._held[other][0].descriptor is None:
+                excess -= self._held.pop(other)[0].size
         return document
 
 
