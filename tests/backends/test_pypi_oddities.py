@@ -12,10 +12,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from tests.backends.pypi_case import ASK_JSON, FILES, JSON, PyPICase, entry, page, sha256
+from tests.formats.test_codings import StandIn
 from tests.memory import Asked, Client
-from vault.backends import _pypi_index, _pypi_recent
+from vault.backends import _pypi_index, _pypi_pages, _pypi_recent
 from vault.backends.pypi import PyPIBackend
-from vault.formats import simple_html
+from vault.formats import codings, simple_html
 from vault.interfaces import IBody
 
 
@@ -485,3 +486,48 @@ class FullDiskTests(PyPICase):
         self.fill("a", "bad")
         bodies = {self.get("simple/a/").body for _ in range(2)}
         self.assertEqual((len(bodies), self.rendered), (1, 2))
+
+
+class ZstdTests(PyPICase):
+    """Pages in zstd, which only Python 3.14 has."""
+
+    UV = "Accept-Encoding: gzip, deflate, zstd"
+
+    def setUp(self) -> None:
+        self.vault()
+        self.put("a", page(*(entry(f"a-{number}.zip", b"x") for number in range(50))))
+        self.plain = self.get("simple/a/", ASK_JSON).body
+
+    def test_without(self) -> None:
+        """A vault on a Python without zstd gives gzip to those who take both, else what is not packed."""
+        self.patch(_pypi_pages, "CODINGS", ("gzip",))
+        client = self.get("simple/a/", ASK_JSON, self.UV)
+        self.assertEqual((client.headers["content-encoding"], gzip.decompress(client.body)), ("gzip", self.plain))
+        client = self.get("simple/a/", ASK_JSON, "Accept-Encoding: zstd")
+        self.assertEqual((client.headers.get("content-encoding"), client.body), (None, self.plain))
+
+    def test_with(self) -> None:
+        """With it uv gets zstd, pip gzip as before, each with a tag of its own, from the store the second time."""
+        self.patch(codings, "_zstd", StandIn)
+        self.patch(_pypi_pages, "CODINGS", ("zstd", "gzip"))
+        tags = set()
+        for accepted, coding, unpack in (
+            (self.UV, "zstd", StandIn.decompress),
+            ("Accept-Encoding: gzip, deflate", "gzip", gzip.decompress),
+            ("Accept-Encoding: zstd;q=0.1, gzip", "gzip", gzip.decompress),
+        ):
+            for _ in range(2):
+                client = self.get("simple/a/", ASK_JSON, accepted)
+                self.assertEqual(client.headers["content-encoding"], coding)
+                self.assertEqual(unpack(client.body), self.plain)
+                tags.add(client.headers["etag"])
+        self.assertEqual(len(tags), 2)
+
+    def test_other_python(self) -> None:
+        """A vault that goes back to a Python without zstd serves gzip of what it has, and asks nobody."""
+        self.patch(codings, "_zstd", StandIn)
+        self.patch(_pypi_pages, "CODINGS", ("zstd", "gzip"))
+        self.get("simple/a/", ASK_JSON, self.UV)
+        self.rig_.again()
+        self.test_without()
+        self.assertEqual(len(self.rig_.origin.requests), 1)
