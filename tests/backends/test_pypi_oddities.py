@@ -279,6 +279,32 @@ class ExpiredTests(PyPICase):
         self.assertEqual(self.rig_.request(target).status, 404)
 
 
+class PlusTests(PyPICase):
+    """Local versions: file names with a plus sign, which some hosts read as a space."""
+
+    def test_spellings(self) -> None:
+        """A file is had whichever spelling of the sign its host knows, and the one of the page is asked for first."""
+        for known in ("/packages/a-1+cpu.zip", "/packages/a-1%2Bcpu.zip"):
+            for status in (404, 403):
+                self.vault()
+                self.put("a", page(entry("a-1+cpu.zip", b"x")))
+                self.host.answer = lambda asked, known=known, status=status: asked.answer(
+                    200 if asked.target == known else status, body=b"x"
+                )
+                client = self.follow("a-1+cpu.zip")
+                self.assertEqual((client.status, client.body), (200, b"x"), (known, status))
+                self.assertEqual(self.host.requests[0].target, "/packages/a-1+cpu.zip")
+                self.assertEqual(self.host.last.target, known)
+                self.assertEqual(self.follow("a-1+cpu.zip").headers["x-cache"], "HIT")
+
+    def test_escaped(self) -> None:
+        """Where the page escapes it there is but one spelling."""
+        self.vault()
+        self.put("a", page({**entry("a-1+cpu.zip", b"x"), "url": f"{FILES}/a-1%2Bcpu.zip?x=1+1"}))
+        self.assertEqual(self.follow("a-1+cpu.zip").status, 404)
+        self.assertEqual([asked.target for asked in self.host.requests], ["/packages/a-1%2Bcpu.zip?x=1+1"])
+
+
 class VersionTests(PyPICase):
     """A page that changes while it is read."""
 

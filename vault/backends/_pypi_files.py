@@ -167,7 +167,7 @@ class FileRecipe:
             url, max_age = link.provenance or "", self.index.ttl
         key = self._key(project, link.mark, link.filename + companion)
         backend = self.index.backend
-        return Artifact(key, (url,), max_age=max_age, digest=digest, backend=backend, kept_anyway=True)
+        return Artifact(key, spellings(url), max_age=max_age, digest=digest, backend=backend, kept_anyway=True)
 
     def _key(self, project: str, mark: str, name: str) -> str:
         return f"{self.index.backend}/files/{project}/{mark}/{quote(name, safe=SEGMENT)}"
@@ -195,6 +195,18 @@ def _digest_of(body: IBody, mark: str = "") -> Digest | None:
     if noted is not None and mark_of(Digest.parse(noted)) == mark:
         return Digest.parse(noted)
     return None if body.sha256 is None else Digest("sha256", body.sha256)
+
+
+def spellings(url: str) -> tuple[str, ...]:
+    """A file's URL as its page has it, and as pip would ask for it.
+
+    Some hosts, Amazon S3 among them, read a plus sign in a path as a space; pip never sends one, so that indexes with
+    versions such as ``1.0+cu121`` there work with it all the same.
+    """
+    parts = urlsplit(url)
+    if "+" not in parts.path:
+        return (url,)
+    return url, parts._replace(path=parts.path.replace("+", "%2B")).geturl()
 
 
 def offers(link: Link, companion: str) -> bool:
