@@ -247,6 +247,26 @@ class ExpiredTests(PyPICase):
         client = self.rig_.request(self.target)
         self.assertEqual((client.status, b"refuses this vault" in client.body), (502, True))
 
+    def test_broken_off(self) -> None:
+        """A file whose URL expires while it comes is gone on with by the new one when a client asks again."""
+        self.sign(1)
+        self.host.answer = lambda asked: (
+            asked.head(200, 'ETag: "1"', length=5000),
+            asked.send(self.content[:2000]),
+            asked.close(),
+            self.sign(2),
+        )
+        client = self.rig_.request(self.target)
+        self.rig_.net.pass_time(30)
+        self.assertEqual((client.aborted, client.status, len(client.body) > 1000), (True, 200, True))
+        self.host.answer = lambda asked: (
+            asked.answer(206, 'ETag: "1"', "Content-Range: bytes 2000-4999/5000", body=self.content[2000:])
+            if asked.target.endswith("=2") and asked.get("range") == "bytes=2000-"
+            else asked.answer(403)
+        )
+        client = self.rig_.request(self.target)
+        self.assertEqual((client.status, client.body), (200, self.content))
+
     def test_removed(self) -> None:
         """Where the page no longer links to the file, too."""
         self.status = 404
