@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import json
 import zlib
 from collections.abc import Iterator
@@ -240,6 +241,22 @@ class ExpiredTests(PyPICase):
             self.sign(2)
             self.rig_.net.pass_time(11)
             self.assertEqual(self.rig_.request(self.target).body, self.content)
+
+    def test_always_refused(self) -> None:
+        """A host that refuses the new URL too is not a reason to read the page with each request."""
+        signatures = itertools.count(10)
+
+        def sign_anew(asked: Asked) -> None:
+            signed = f"{FILES}/a-1.whl?signature={next(signatures)}"
+            asked.answer(200, f"Content-Type: {JSON}", body=page({**entry("a-1.whl", self.content), "url": signed}))
+
+        self.rig_.origin.answer = sign_anew
+        self.host.answer = lambda asked: asked.answer(403)
+        self.assertEqual([self.rig_.request(self.target).status for _ in range(5)], [502] * 5)
+        self.assertEqual(self.pages_read, 1)
+        self.rig_.net.pass_time(11)
+        self.assertEqual(self.rig_.request(self.target).status, 502)
+        self.assertEqual(self.pages_read, 2)
 
     def test_index_down(self) -> None:
         """So it is where the index cannot be asked."""

@@ -54,7 +54,7 @@ class FileRecipe:
                 renewed = await self._renewed(kitchen, project, artifact)
                 if renewed is None:
                     raise
-                artifact, found = renewed, await kitchen.find(renewed, asked)
+                artifact, found = renewed, await self._by_new_url(kitchen, renewed, asked)
             return self._served(found, artifact.digest)
         raise Missing(f"no page of the index links to {self.path[-1]}")
 
@@ -118,10 +118,22 @@ class FileRecipe:
         except VaultError:
             renewed = None
         if renewed is None and until.get(url, 0.0) <= kitchen.now():
-            if len(until) >= REMEMBERED:
-                until.clear()
-            until[url] = kitchen.now() + self.index.negative_ttl
+            self._note_refused(kitchen, url)
         return renewed
+
+    def _note_refused(self, kitchen: IKitchen, url: str) -> None:
+        """The page is not read again for this URL before long: that it names it is no help."""
+        until = self.index.refused
+        if len(until) >= REMEMBERED:
+            until.clear()
+        until[url] = kitchen.now() + self.index.negative_ttl
+
+    async def _by_new_url(self, kitchen: IKitchen, renewed: Artifact, asked: Asked) -> Found:
+        try:
+            return await kitchen.find(renewed, asked)
+        except (Missing, Refused):
+            self._note_refused(kitchen, renewed.urls[0])
+            raise
 
     async def _by_another_url(
         self, kitchen: IKitchen, page: Page, source: Source, refused: Artifact
