@@ -334,12 +334,13 @@ class PlusTests(PyPICase):
                 self.assertEqual(self.host.last.target, known)
                 self.assertEqual(self.follow("a-1+cpu.zip").headers["x-cache"], "HIT")
 
-    def test_escaped(self) -> None:
-        """Where the page escapes it there is but one spelling."""
-        self.vault()
-        self.put("a", page({**entry("a-1+cpu.zip", b"x"), "url": f"{FILES}/a-1%2Bcpu.zip?x=1+1"}))
-        self.assertEqual(self.follow("a-1+cpu.zip").status, 404)
-        self.assertEqual([asked.target for asked in self.host.requests], ["/packages/a-1%2Bcpu.zip?x=1+1"])
+    def test_one_spelling(self) -> None:
+        """Where the page escapes it, or only the path to the file has one, there is but one spelling."""
+        for name, path in (("a-1+cpu.zip", "a-1%2Bcpu.zip?x=1+1"), ("a-1.zip", "+f/a-1.zip")):
+            self.vault()
+            self.put("a", page({**entry(name, b"x"), "url": f"{FILES}/{path}"}))
+            self.assertEqual(self.follow(name).status, 404)
+            self.assertEqual([asked.target for asked in self.host.requests], [f"/packages/{path}"])
 
 
 class VersionTests(PyPICase):

@@ -216,8 +216,8 @@ def spellings(url: str) -> tuple[str, ...]:
     versions such as ``1.0+cu121`` there work with it all the same.
     """
     parts = urlsplit(url)
-    if "+" not in parts.path:
-        return (url,)
+    if "+" not in parts.path.rpartition("/")[2]:
+        return (url,)  # devpi has one in the path of every file, and means it
     return url, parts._replace(path=parts.path.replace("+", "%2B")).geturl()
 
 
