@@ -316,6 +316,63 @@ class ExpiredTests(PyPICase):
         self.assertEqual(self.rig_.request(target).status, 404)
 
 
+class UnprovedTests(PyPICase):
+    """Files without a hash on their page."""
+
+    def setUp(self) -> None:
+        self.vault()
+        self.put("a", page(entry("a-1.zip")))
+
+    def have(self, body: bytes, *fields: str) -> None:
+        """What the host has from now on."""
+        tag = f'ETag: "{len(body)}"'
+        self.host.answer = lambda asked: (
+            asked.answer(304, tag, *fields)
+            if asked.get("if-none-match") == tag.partition(" ")[2]
+            else asked.answer(200, tag, *fields, body=body)
+        )
+
+    def test_page_instead(self) -> None:
+        """A page for browsers in place of a file, such as one to log in, is not kept for ever."""
+        self.have(b"<html>Log in</html>", "Content-Type: text/html; charset=utf-8")
+        for _ in range(2):
+            self.assertEqual(self.follow("a-1.zip").body, b"<html>Log in</html>")
+        self.assertEqual(len(self.host.requests), 1)
+        self.have(b"PK", "Content-Type: application/zip")
+        self.rig_.net.pass_time(700)
+        self.assertEqual(self.follow("a-1.zip").body, b"PK")
+        self.host.answer = lambda asked: asked.answer(503)
+        self.rig_.net.pass_time(10**6)
+        client = self.follow("a-1.zip")
+        self.assertEqual((client.body, client.headers["x-cache"]), (b"PK", "HIT"))
+
+    def test_changing(self) -> None:
+        """What its host says to change is asked for again after ``ttl``, and served on while the host fails."""
+        self.have(b"one", "Cache-Control: no-cache")
+        self.assertEqual(self.follow("a-1.zip").body, b"one")
+        self.rig_.net.pass_time(700)
+        self.assertEqual(self.follow("a-1.zip").headers["x-cache"], "REVALIDATED")
+        answer, self.host.answer = self.host.answer, lambda asked: asked.answer(503)
+        self.rig_.net.pass_time(700)
+        self.assertEqual(self.follow("a-1.zip").headers["x-cache"], "STALE")
+        self.rig_.origin.answer = lambda asked: asked.answer(503)
+        self.rig_.net.pass_time(700)
+        self.assertEqual(self.follow("a-1.zip").headers["x-cache"], "STALE")
+        self.host.answer = answer
+        self.have(b"three", "Cache-Control: no-cache")
+        self.rig_.net.pass_time(700)
+        self.assertEqual(self.follow("a-1.zip").body, b"three")
+
+    def test_proved(self) -> None:
+        """A hash proves a file whatever its host says of it: nobody is asked again."""
+        self.put("a", page(entry("a-1.zip", b"one")))
+        self.have(b"one", "Cache-Control: no-cache", "Content-Type: text/html")
+        self.assertEqual(self.follow("a-1.zip").body, b"one")
+        self.rig_.net.pass_time(10**6)
+        self.assertEqual(self.follow("a-1.zip").headers["x-cache"], "HIT")
+        self.assertEqual(len(self.host.requests), 1)
+
+
 class PlusTests(PyPICase):
     """Local versions: file names with a plus sign, which some hosts read as a space."""
 

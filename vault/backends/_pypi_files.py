@@ -14,7 +14,7 @@ from vault.errors import Missing, Refused, VaultError
 from vault.formats import table
 from vault.formats.links import MARK, Link, best_digest, mark_of
 from vault.formats.names import COMPANIONS, is_name, normalise, project_of
-from vault.freshness import strong_tag
+from vault.freshness import strong_tag, volatile
 from vault.interfaces import IBody, IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 from vault.paths import SEGMENT
@@ -81,6 +81,8 @@ class FileRecipe:
         body = await kitchen.stored(self._key(self.path[0], mark, name))
         if body is None or (body.head.get("Content-Encoding") is not None and name.endswith(COMPANIONS)):
             return None
+        if mark.startswith("u") and volatile(body.head):
+            return None  # it may have to be asked for again
         proved = not mark.startswith("u") and not name.endswith(COMPANIONS)
         return self._served(Found(body, How.HIT), _digest_of(body, mark) if proved else None)
 
@@ -179,7 +181,16 @@ class FileRecipe:
             url, max_age = link.provenance or "", self.index.ttl
         key = self._key(project, link.mark, link.filename + companion)
         backend = self.index.backend
-        return Artifact(key, spellings(url), max_age=max_age, digest=digest, backend=backend, kept_anyway=True)
+        return Artifact(
+            key,
+            spellings(url),
+            max_age=max_age,
+            # Without a hash a page to log in, which came in place of the file, must not stay for ever.
+            volatile_max_age=self.index.ttl if digest is None else None,
+            digest=digest,
+            backend=backend,
+            kept_anyway=True,
+        )
 
     def _key(self, project: str, mark: str, name: str) -> str:
         return f"{self.index.backend}/files/{project}/{mark}/{quote(name, safe=SEGMENT)}"
