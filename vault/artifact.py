@@ -176,7 +176,8 @@ class Artifact:
     ``confirmed_by(stored, answer)``: an expired copy is revalidated by HEAD, and this says from the two heads whether
     it is still what the upstream has; a GET follows where not.  ``supersedes(stored, answer)``: False where a 200 shows
     itself to be older than the stored copy, which is then kept.  ``gone_ttl``: for how long (seconds) a stored copy is
-    still served once the upstream says 404 or 410; None means for ever.  ``note_url``: the stored head keeps the URL
+    still served once the upstream says 404 or 410; None means for ever.  ``may_appear``: it may be there at any moment,
+    such as content by its digest, so that a 404 or 410 is not remembered.  ``note_url``: the stored head keeps the URL
     that the body came from, after redirects, in the field ``NOTED_URL``; links in a page are relative to it.
     ``promised(head)``: the digest that the answer itself names; the body is checked as if it had been known before;
     without it ``Repr-Digest`` is looked at.  ``limit``: an answer that announces more bytes is refused.
@@ -196,6 +197,7 @@ class Artifact:
     confirmed_by: Callable[[Head, Head], bool] | None = field(default=None, compare=False)
     supersedes: Callable[[Head, Head], bool] | None = field(default=None, compare=False)
     gone_ttl: float | None = None
+    may_appear: bool = False
     note_url: bool = False
     promised: Callable[[Head], Digest | None] | None = field(default=None, compare=False)
     limit: int | None = None
@@ -209,6 +211,10 @@ class Artifact:
     def digest_of(self, head: Head) -> Digest | None:
         """The digest that a body with this head must have; None where nobody knows."""
         return self.digest or (None if self.promised is None else self.promised(head)) or announced_digest(head)
+
+    def missing_for(self, negative_ttl: float) -> float:
+        """For how long (seconds) it is remembered that it is missing, where that is ``negative_ttl`` for others."""
+        return 0.0 if self.may_appear else negative_ttl
 
     @property
     def immutable(self) -> bool:

@@ -270,7 +270,7 @@ class Cache:
                     await transfer.gone()
                 return await self.lookup(artifact)  # another place was asked, and this one may have it
             if isinstance(error, Missing):
-                self._missing.note(artifact.asked_at, self._options.negative_ttl, error)
+                self._missing.note(artifact.asked_at, artifact.missing_for(self._options.negative_ttl), error)
             elif error.retry_after is not None:
                 self._missing.note(artifact.asked_at, min(error.retry_after, 3600), error)
             raise
@@ -317,7 +317,7 @@ class Cache:
                 try:
                     answer = await self._sources.ask(artifact, method="HEAD")
                 except Missing as error:
-                    self._missing.note(only_head, self._options.negative_ttl, error)
+                    self._missing.note(only_head, artifact.missing_for(self._options.negative_ttl), error)
                     raise
                 except UpstreamError as error:
                     if error.status != 502:

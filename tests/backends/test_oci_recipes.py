@@ -73,21 +73,21 @@ class RecipeCase(RigCase):
         requests, self.vault.origin.requests = self.vault.origin.requests, []
         return [f"{request.method} {request.target.rpartition('/')[2][:6]}" for request in requests]
 
-    def finding(self, path: str) -> Any:
+    def finding(self, path: str, head_only: bool = False) -> Any:
         """What comes of a request, when everything due has happened."""
         recipe = Recipe("hub", self.registries, self.memories, read_path(f"team/app/{path}"))
-        finding = self.vault.run(recipe.find(self.kitchen, Asked()))
+        finding = self.vault.run(recipe.find(self.kitchen, Asked(head_only)))
         self.vault.net.pass_time(8)
         return finding
 
-    def find(self, path: str) -> Found:
+    def find(self, path: str, head_only: bool = False) -> Found:
         """What is found."""
-        found: Found = self.successResultOf(self.finding(path))
+        found: Found = self.successResultOf(self.finding(path, head_only))
         return found
 
-    def error(self, path: str) -> Any:
+    def error(self, path: str, head_only: bool = False) -> Any:
         """What it fails with."""
-        return self.failureResultOf(self.finding(path)).value
+        return self.failureResultOf(self.finding(path, head_only)).value
 
 
 class Shelf:
@@ -253,6 +253,25 @@ class OutageTests(SeveralCase):
         self.one.status = 503
         self.assertIsInstance(self.error("manifests/latest"), Unavailable)
         self.assertEqual(self.two.asked(), 0)
+
+
+class MissingTests(RecipeCase):
+    """What is not there yet."""
+
+    def test_by_digest(self) -> None:
+        """Content by its digest may be pushed at any moment: that it is missing is not remembered, for a tag it is."""
+        pushed = self.vault.origin.answer
+        for path in (f"manifests/{DIGEST}", f"blobs/{digest_of(LAYER)}"):
+            for head_only in (True, False):
+                self.vault.origin.answer = lambda asked: asked.answer(404)
+                self.assertIsInstance(self.error(path, head_only), Unknown)
+                self.vault.origin.answer = pushed
+                self.assertEqual(self.find(path, head_only).how, How.MISS)
+                self.vault.run(self.kitchen.remove(f"hub/{path.replace(':', '/')}"))
+        self.vault.origin.answer = lambda asked: asked.answer(404)
+        self.error("manifests/latest")
+        self.vault.origin.answer = pushed
+        self.assertIsInstance(self.error("manifests/latest"), Unknown)
 
 
 class RefusalTests(RecipeCase):

@@ -155,6 +155,7 @@ class Registry(Backend):
             headers=(("Accept", ACCEPT),),
             digest=digest,
             backend=self.backend,
+            may_appear=True,
             kept_anyway=True,
             limit=MAX_MANIFEST,
         )
@@ -168,6 +169,7 @@ class Registry(Backend):
             urls=(self._url(resource),),
             digest=digest,
             backend=self.backend,
+            may_appear=True,
             kept_anyway=True,
         )
 
