@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
+from twisted.internet.address import IPv4Address
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.memory import LIMITS, Net
 from vault.backends._oci_registry import Registry
 from vault.backends.oci import OCIBackend
+from vault.web.accesslog import AccessLog
 from vault.web.registry import Registries, RegistryResource, ShortAnswer
 from vault.web.root import RootResource
+from vault.web.site import VaultSite
 
 TAG = "manifests/latest"
 
@@ -73,12 +78,48 @@ class RouteTests(SynchronousTestCase):
     def test_refusals(self) -> None:
         """What the vault itself refuses is told to a registry's clients in the registry's form, to others in text."""
         root = RootResource(self.resources, list)
-        for target in (b"/v2/x/manifests/latest", b"/a/b/x/manifests/latest"):
-            kind, body = root.form_of(target, 429, "Too many requests.") or ("", b"{}")
+        for target in (b"/v2/x/manifests/latest", b"/a/b/x/manifests/latest", b"/v2", b"/a/b", b"/a/b?x", b"/v2/%zz"):
+            told = root.form_of(target, 429, "Too many requests.")
+            assert told is not None, target
+            (kind, body), fields = told
+            self.assertEqual(fields, [(b"Docker-Distribution-Api-Version", b"registry/2.0")])
             self.assertTrue(kind.startswith("application/json"), kind)
             expected = {"errors": [{"code": "TOOMANYREQUESTS", "message": "Too many requests."}]}
             self.assertEqual(json.loads(body), expected)
-        self.assertIsNone(root.form_of(b"/files/a", 429, "Too many requests."))
+        for target in (b"/files/a", b"/v2x/", b"/a/bc", b"/a", b"", b"*"):
+            self.assertIsNone(root.form_of(target, 429, "Too many requests."), target)
+
+    def test_before_any_resource(self) -> None:
+        """So it is for what is refused by the connection, of a request that may be no such thing."""
+        net = Net()
+        site = VaultSite(RootResource(self.resources, list), reactor=net, limits=LIMITS, access_log=AccessLog())
+        long = 40000 * "a"
+        host = "HTTP/1.1\r\nHost: vault\r\n"
+        table = {
+            f"GET /v2/{long}": 431,
+            f"GET /v2/x {host}X: {long}\r\n": 431,
+            f"GET /v2/x {host}no colon\r\n\r\n": 400,
+            "GET /v2/x y HTTP/1.1\r\n\r\n": 400,
+            "GET /v2/x HTTP/1.1\r\n\r\n": 400,
+            f"PUT /a/b/x/manifests/latest {host}Content-Length: 2000000\r\n\r\n": 413,
+            f"POST /a/b {host}Content-Length: 0\r\n\r\n": 405,
+            f"BREW /v2/x {host}\r\n": 405,
+        }
+        for request, status in table.items():
+            for registry in (True, False):
+                text = request if registry else request.replace("/v2/", "/files/").replace("/a/b", "/files/x")
+                transport = StringTransport(lenient=True)
+                channel = site.buildProtocol(IPv4Address("TCP", "192.0.2.1", 40000))
+                channel.makeConnection(transport)
+                channel.dataReceived(text.encode())
+                head, _, body = transport.value().partition(b"\r\n\r\n")
+                expected = 404 if text.startswith("POST /files/") else status  # nothing is there
+                self.assertTrue(head.startswith(b"HTTP/1.1 %d " % expected), (request[:40], head))
+                kind = b"application/json" if registry else b"text/plain"
+                self.assertIn(b"\r\nContent-Type: " + kind, head, request[:40])
+                self.assertEqual(b"\r\nDocker-Distribution-Api-Version: registry/2.0" in head, registry)
+                if registry:
+                    self.assertTrue(json.loads(body)["errors"][0]["code"])
 
     def test_prefix(self) -> None:
         """Below a prefix it is that backend, with or without v2/, unless ns names another."""

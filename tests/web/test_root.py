@@ -80,7 +80,10 @@ class RootTests(RigCase):
         """A prefix without its slash is redirected, its query kept."""
         client = self.get("/files?x=y")
         self.assertEqual((client.status, client.headers["location"]), (301, "/files/?x=y"))
-        self.assertEqual(self.get("/files/deep").status, 301)
+        self.assertEqual(self.get("/files/deep", method="HEAD").status, 301)
+        for method in ("POST", "PUT", "DELETE"):
+            client = self.get("/files", "Content-Length: 0", method=method)
+            self.assertEqual((client.status, client.headers.get("allow")), (405, "GET, HEAD"), method)
 
     def test_unknown(self) -> None:
         """Anything else is 404, and tells what there is."""

@@ -157,7 +157,7 @@ class VaultChannel(HTTPChannel):
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """The head is too long (RFC 6585 section 5)."""
-        self.refuse(431, "The request head is larger than 32 KiB.")
+        self.refuse(431, "The request head is larger than 32 KiB.", line=line)
 
     def headerReceived(self, line: bytes) -> bool:
         """One field of a head; too many are as bad as too long ones."""
@@ -231,15 +231,21 @@ class VaultChannel(HTTPChannel):
 
     # Refusals.
 
-    def refuse(self, status: int, text: str, retry_after: float | None = None) -> None:
-        """Answer with one sentence, write the access log line, and close without losing the answer on the way."""
+    def refuse(self, status: int, text: str, retry_after: float | None = None, line: bytes = b"") -> None:
+        """Answer with one sentence, write the access log line, and close without losing the answer on the way.
+
+        ``line`` is what there is of a request line that cannot be taken.
+        """
         if self.closing:
             return
         self.closing = True
         self._set_deadline(None)
         self.clearLineBuffer()
         request = self._refused_request()
-        body, headers = plain_text(text, retry_after)
+        form, fields = self.site.form_of(self._target(request, line), status, text)
+        body, headers = plain_text(text, retry_after, form)
+        for name, value in fields:
+            headers.setRawHeaders(name, [value])
         headers.setRawHeaders(b"Server", [self.site.server_name])
         headers.setRawHeaders(b"Date", [datetimeToString(self.site.reactor.seconds())])
         headers.setRawHeaders(b"Connection", [b"close"])
@@ -262,6 +268,13 @@ class VaultChannel(HTTPChannel):
             else:
                 request.method, request.uri, request.clientproto = b"", self._request_line, b""
         return request
+
+    def _target(self, request: VaultRequest, line: bytes) -> bytes:
+        """Whatever stands in the target's place, of a request line that may be no such thing."""
+        if self.state is State.HANDLING:
+            return request.uri
+        words = (self._request_line or line).split(b" ", 2)
+        return words[1] if len(words) > 1 else b""
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         # Twisted calls this for every message it cannot parse, and has no public name for it.

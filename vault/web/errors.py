@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from twisted.web.http import Request
@@ -40,6 +41,9 @@ def reason_phrase(status: int) -> bytes:
 
 Form = tuple[str, bytes]
 """A Content-Type and a body."""
+
+Fields = Sequence[tuple[bytes, bytes]]
+"""Header fields."""
 
 
 def plain_text(text: str, retry_after: float | None = None, form: Form | None = None) -> tuple[bytes, Headers]:

@@ -28,7 +28,7 @@ from vault.formats.oci_errors import JSON, Malformed, Unknown, error_body
 from vault.formats.oci_names import DOCKER_HUB, names_registry, namespace_of
 from vault.interfaces import IKitchen, IRecipe, IRegistryBackend
 from vault.outcome import Found
-from vault.web.errors import Form, respond, status_of
+from vault.web.errors import Fields, Form, respond, status_of
 from vault.web.request import VaultRequest
 from vault.web.resource import ArtifactResource
 
@@ -127,13 +127,14 @@ class Registries:
         return bool(self._resources)
 
     def cover(self, target: bytes) -> bool:
-        """True if a raw target, which may be malformed, is a registry's."""
+        """True if a raw target, which may be malformed or cut short, is a registry's."""
         prefixes = [b"/v2/", *(one.backend.prefix.encode("ascii") for one in self._resources)]
-        return bool(self._resources) and target.startswith(tuple(prefixes))
+        path = target.partition(b"?")[0]
+        return bool(self._resources) and (path + b"/").startswith(tuple(prefixes))
 
-    def form(self, status: int, text: str) -> Form:
+    def form(self, status: int, text: str) -> tuple[Form, Fields]:
         """A refusal in the registry's form."""
-        return JSON, error_body(status, VaultError(text), "")
+        return (JSON, error_body(status, VaultError(text), "")), [VERSION]
 
     def at_root(self, rest: str) -> Resource:
         """What ``/v2/`` + ``rest`` is; canonical, percent-encoded, with its query."""

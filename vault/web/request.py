@@ -164,9 +164,11 @@ class VaultRequest(server.Request):
         return False
 
     def _say(self, status: int, text: str, retry_after: float | None = None) -> None:
-        """Refuse in the form that clients of this target read: the root knows whose it is."""
-        form_of = getattr(self.site.resource, "form_of", None)
-        respond(self, status, text, retry_after, None if form_of is None else form_of(self.uri, status, text))
+        """Refuse in the form that clients of this target read."""
+        form, fields = self.site.form_of(self.uri, status, text)
+        for name, value in fields:
+            self.setHeader(name, value)
+        respond(self, status, text, retry_after, form)
 
     def _allowed(self) -> bool:
         networks = self.site.access_allow
@@ -186,7 +188,7 @@ class VaultRequest(server.Request):
 
     def _refuse_method(self, allowed: list[bytes]) -> None:
         self.setHeader(b"Allow", b", ".join(allowed))
-        respond(self, 405, "This method is not allowed here.")
+        self._say(405, "This method is not allowed here.")
 
     # What a resource calls.
 

@@ -18,7 +18,7 @@ from twisted.web.server import NOT_DONE_YET
 from vault.errors import BadRequest
 from vault.paths import normalise
 from vault.urls import origin_of
-from vault.web.errors import Form, respond
+from vault.web.errors import Fields, Form, respond
 from vault.web.health import Healthz, Readyz
 from vault.web.registry import Registries, RegistryResource, ShortAnswer
 from vault.web.request import VaultRequest
@@ -30,17 +30,31 @@ class Refusal(Resource):
 
     isLeaf = True
 
-    def __init__(self, status: int, text: str, location: str | None = None) -> None:
+    def __init__(self, status: int, text: str) -> None:
         super().__init__()
         self._status = status
         self._text = text
-        self._location = location
 
     def render(self, request: VaultRequest) -> int:
         """Answer."""
-        if self._location is not None:
-            request.setHeader(b"Location", self._location.encode("ascii"))
         respond(request, self._status, self._text)
+        return NOT_DONE_YET
+
+
+class WithSlash(Resource):
+    """What a prefix without its slash is: a redirect to ``location`` for who reads; nothing can be sent there."""
+
+    isLeaf = True
+
+    def __init__(self, prefix: str, location: str) -> None:
+        super().__init__()
+        self._prefix = prefix
+        self._location = location
+
+    def render_GET(self, request: VaultRequest) -> int:
+        """Answer; other methods than GET and HEAD are refused by ``Resource``."""
+        request.setHeader(b"Location", self._location.encode("ascii"))
+        respond(request, 301, f"The address is {self._prefix}")
         return NOT_DONE_YET
 
 
@@ -107,8 +121,8 @@ class RootResource(Resource):
         except BadRequest as error:
             return ShortAnswer(error) if self._registries.cover(request.uri) else Refusal(400, str(error))
 
-    def form_of(self, target: bytes, status: int, text: str) -> Form | None:
-        """The form of a refusal of a raw target; None for plain text."""
+    def form_of(self, target: bytes, status: int, text: str) -> tuple[Form, Fields] | None:
+        """The form of a refusal of a raw target, and the fields to go with it; None for plain text."""
         return self._registries.form(status, text) if self._registries.cover(target) else None
 
     def render(self, request: Any) -> Any:
@@ -129,7 +143,7 @@ class RootResource(Resource):
                 return self._below(artifact, canonical[len(prefix) :])
             if path == prefix[:-1]:
                 query = canonical[len(path) :]
-                return Refusal(301, f"The address is {prefix}", prefix + query)
+                return WithSlash(prefix, prefix + query)
         named = self._named(target)
         if named is not None:
             return named

@@ -14,6 +14,7 @@ from twisted.web.resource import IResource
 from vault import __version__
 from vault.web.accesslog import AccessLog
 from vault.web.channel import VaultChannel
+from vault.web.errors import Fields, Form
 from vault.web.limits import ByteRate, Limits, RequestRate
 from vault.web.request import VaultRequest
 from vault.web.tunnel import Tunnels
@@ -91,6 +92,12 @@ class VaultSite(server.Site):
             self.access_log = access_log
         if tunnels is not None:
             self.tunnels = tunnels
+
+    def form_of(self, target: bytes, status: int, text: str) -> tuple[Form | None, Fields]:
+        """The form that clients of a raw target read a refusal in, None for plain text, and fields to go with it."""
+        form_of = getattr(self.resource, "form_of", None)  # the root knows whose a target is
+        told: tuple[Form, Fields] | None = None if form_of is None else form_of(target, status, text)
+        return (None, ()) if told is None else told
 
     # Connections.
 
