@@ -243,6 +243,18 @@ class ChallengeTests(SourcesCase):
         assert isinstance(error, errors.Refused)
         self.assertIs(error.with_credentials, False)
 
+    def test_with_configured_credentials(self) -> None:
+        """So it does where they go with every request; a 401 then says that they are wrong."""
+        for status, headers, expected in (
+            (403, (("Authorization", "Bearer t"),), True), (403, (("cookie", "a=b"),), True),
+            (401, (("Authorization", "Bearer t"),), False), (403, (("X-Team", "a"),), False),
+        ):  # fmt: skip
+            rig = self.rig(headers=headers)
+            rig.origin.answer = lambda asked, status=status: asked.answer(status)
+            error = self.error(rig)
+            assert isinstance(error, errors.Refused)
+            self.assertIs(error.with_credentials, expected, (status, headers))
+
     def test_no_answer(self) -> None:
         """A challenge the backend knows no answer to is a refusal."""
         rig = self.token_rig()

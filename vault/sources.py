@@ -135,7 +135,8 @@ class Sources:
                 raise OtherVersion(f"{answer.host} has another version: {size} bytes, not {artifact.size}")
             return answer
         answer.discard()
-        raise self._error(answer, bool(credentials) and self.upstream.configured(answer.url))
+        given = bool(credentials) or self.upstream.confides
+        raise self._error(answer, given and self.upstream.configured(answer.url))
 
     async def _ask_named(self, named_by: str, url: str, headers: Headers) -> tuple[Head, bytes]:
         """Ask a URL that an answer from ``named_by`` named; ``headers`` may hold credentials for its host."""

@@ -52,6 +52,7 @@ from vault.urls import origin_of
 
 MAX_REDIRECTS = 5
 CANCELLED = (CancelledError, net.ConnectingCancelledError)
+CREDENTIALS = frozenset({"authorization", "cookie"})
 REDIRECTS = (301, 302, 303, 307, 308)
 KEEP_ALIVE = 4  # seconds; below the 5 s after which common servers close an idle connection
 MOST_HOSTS = 256
@@ -174,6 +175,12 @@ class Upstream:
         """True for a URL at one of the hosts of the configuration, which alone get the backend's credentials."""
         return origin_of(url) in self._origins
 
+    @property
+    def confides(self) -> bool:
+        """True where the configuration has credentials that go with every request to its hosts."""
+        named = {name.lower() for name, _ in self.options.headers}
+        return self.options.username is not None or bool(named & CREDENTIALS)
+
     def check_named(self, named_by: str, url: str) -> None:
         """Raise ForbiddenTarget or BrokenAnswer for a URL, named by an answer, that must not be asked."""
         self._redirected(named_by, url)
@@ -253,7 +260,7 @@ class Upstream:
                 pair = f"{self.options.username}:{self.options.password or ''}"
                 fields.append(("Authorization", "Basic " + base64.b64encode(pair.encode()).decode("ascii")))
         elif trusted is not None:
-            fields = [field for field in fields if field[0].lower() not in ("authorization", "cookie")]
+            fields = [field for field in fields if field[0].lower() not in CREDENTIALS]
         names = {name.lower() for name, _ in fields}
         if "user-agent" not in names:
             fields.append(("User-Agent", f"artifact-vault/{__version__}"))

@@ -356,6 +356,21 @@ class TokenTests(RegistryCase):
         for record in self.hub.storage.requests():
             self.assertNotIn("authorization", record.headers)
 
+    def test_configured_field(self) -> None:
+        """Credentials in a configured field tell a hidden image from a vault that is refused, as a token does."""
+        image = make_image(34)
+        self.hub.tokens_wanted = False
+        self.hub.push("team/app", image)
+        self.hub.put("/v2/team/hidden/manifests/latest", b"{}", default=Answer(status=403))
+        self.start(headers={"Authorization": "Bearer secret"})
+        self.pull_image("team/app", image)
+        reply = self.pull("team/hidden/manifests/latest")
+        self.assertEqual((reply.status, self.error(reply)), (404, "MANIFEST_UNKNOWN"))
+        for record in self.hub.registry.requests():
+            self.assertEqual(record.headers["authorization"], "Bearer secret")
+        for record in self.hub.storage.requests():
+            self.assertNotIn("authorization", record.headers)
+
     def test_client_authorization(self) -> None:
         """A client's own Authorization is neither used, passed on nor logged."""
         image = make_image(16)
