@@ -335,7 +335,7 @@ class OptionTests(SynchronousTestCase):
         ]
         backend = self.load(repositories=parts, ttl=7, idle_timeout=11, ratelimit_reserve=2)
         self.assertEqual([one.ttl for one in backend.registries], [9.0, 7.0, 7.0])
-        self.assertEqual([one.directory for one in backend.registries], ["a.test/", "b.test/", "b.test-2/"])
+        self.assertEqual([one.directory for one in backend.registries], ["a.test:443/", "b.test:443/", "b.test:443+x/"])
         self.assertEqual([one.login is None for one in backend.registries], [False, True, True])
         self.assertEqual([one.reserve for one in backend.registries], [2, 2, 2])
         self.assertEqual([member.options.connect_timeout for member in backend.members], [10.0, 3.0, 10.0])
@@ -343,6 +343,27 @@ class OptionTests(SynchronousTestCase):
         self.assertEqual([member.options.username for member in backend.members], [None, None, None])
         self.assertEqual(backend.namespaces, ("a.test", "b.test"))
         self.assertNotIn("'x'", repr(backend))
+
+    def test_directories(self) -> None:
+        """The tags of one registry are never kept where another's are, whatever the two are called here."""
+        table = {
+            "https://registry-1.docker.io": "",
+            "https://REGISTRY-1.docker.io:443/v2/": "",
+            "https://registry-1.docker.io/x": "registry-1.docker.io:443+x/",
+            "http://registry-1.docker.io": "registry-1.docker.io:80/",
+            "http://hub:5000": "hub:5000/",
+            "http://[::1]:5000/a/b": "[::1]:5000+a+b/",
+            "http://hub:5000/a%2Fb/c+d": "hub:5000+a%252Fb+c%2Bd/",
+        }
+        for url, directory in table.items():
+            (one,) = self.load(registry_url=url, namespace="docker.io").registries
+            self.assertEqual(one.directory, directory, url)
+            self.assertIn(f"hub/{directory}library/app/", one.tag(read_path("app/manifests/latest"), None).key)
+            self.assertIn(f"hub/{directory}library/app/", one.listing(read_path("app/tags/list")).key)
+        twice = self.load(
+            repositories=[{}, {"username": "me", "password": "x"}, {"registry_url": "http://a"}] + 2 * [{}]
+        )
+        self.assertEqual([one.directory for one in twice.registries], ["", "2:/", "a:80/", "3:/", "4:/"])
 
     def test_same(self) -> None:
         """A configuration that is read again without a change gives an equal backend, whose tokens are kept."""

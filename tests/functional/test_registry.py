@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from typing import Any
@@ -499,6 +500,29 @@ class SeveralTests(RegistryCase):
             self.assertEqual((reply.body, reply.headers["oci-namespace"]), (second.manifest, other.host))
         reply = ask(self.vault.port, f"/hub/v2/library/app/manifests/latest?ns={escaped}", MODERN)
         self.assertEqual(reply.body, second.manifest)
+
+    def test_another_registry(self) -> None:
+        """A backend that is given another registry does not serve what is kept of the old one's tags and lists."""
+        other = self.start_hub(tokens_wanted=False)
+        old, new = make_image(35), make_image(36)
+        for hub, image in ((self.hub, old), (other, new)):
+            hub.push("library/app", image)
+            hub.put("/v2/library/app/tags/list", image.digest.encode(), content_type="application/json")
+        for name in ("old", "older"):
+            self.hub.push(f"library/{name}", old)
+        self.start(ttl=600)
+        for name in ("app", "old", "older"):
+            self.pull_image(name, old)
+        self.assertEqual(self.pull("app/tags/list").body, old.digest.encode())
+        self.vault.write_config(backends=[self.registry(other, ttl=600)])
+        self.vault.signal(signal.SIGHUP)
+        eventually(lambda: "was read again" in self.vault.log(), what="a reload")
+        self.pull_image("app", new)
+        self.assertEqual(self.pull("app/tags/list").body, new.digest.encode())
+        self.assertEqual(self.pull("old/manifests/latest").status, 404)
+        other.stop()
+        self.pull_image("app", new)
+        self.assertEqual(self.pull("older/manifests/latest").status, 503)
 
     def several(self) -> Hub:
         """A vault with two registries behind one prefix; gives the second."""

@@ -78,9 +78,9 @@ class Registry(Backend):
     """One registry at ``url`` (which ends with a slash), called ``namespace`` by clients.
 
     ``name`` is that of the member, ``backend`` that of the backend, under which everything is kept; ``directory`` is
-    what the keys of tags begin with, where there are several members.  ``ttl`` is how long (seconds) a tag is fresh
-    unless ``tiers`` has a pattern for it.  ``rate_limit``, ``contact`` and ``tokens`` are what is known of it
-    now; the first is for who exports figures.
+    what the keys of tags and lists begin with, to tell them from another registry's.  ``ttl`` is how long
+    (seconds) a tag is fresh unless ``tiers`` has a pattern for it.  ``rate_limit``, ``contact`` and ``tokens`` are what
+    is known of it now; the first is for who exports figures.
     """
 
     name: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from zope.interface import implementer
 
@@ -25,6 +25,7 @@ from vault.formats.oci_manifest import accepted
 from vault.formats.oci_names import namespace_of, read_path
 from vault.interfaces import Figure, IRecipe, IRegistryBackend, Member
 from vault.options import Options
+from vault.urls import origin_of
 from vault.values import base_url, duration, web_url
 
 Tiers = tuple[tuple[str, float], ...]
@@ -155,8 +156,7 @@ def make_backend(name: str, options: Options) -> OCIBackend:
     else:
         namespace = None
         registries = [_registry(options, name, name, (), RESERVE)]
-    if len(registries) > 1:
-        registries = _apart(registries)
+    registries = _apart(registries)
     # A registry's user name and password go to whom it is asked for them, never with every request.
     options.upstream = replace(options.upstream, username=None, password=None)
     members = [
@@ -167,14 +167,33 @@ def make_backend(name: str, options: Options) -> OCIBackend:
 
 
 def _apart(registries: Sequence[Registry]) -> list[Registry]:
-    """Each with a directory of its own for tags: two registries may have different images of one name."""
+    """Each with a directory of its own for tags: two registries may have different images of one name.
+
+    It is that of the registry's URL, not of its place or namespace: a backend that is given another registry must not
+    serve the tags that are kept of the old one.
+    """
     taken: set[str] = set()
     result = []
     for registry in registries:
-        directory, number = registry.namespace, 1
+        directory = plain = _directory(registry.url)
+        number = 1
         while directory in taken:
             number += 1
-            directory = f"{registry.namespace}-{number}"
+            directory = f"{number}:{plain or '/'}"
         taken.add(directory)
-        result.append(replace(registry, directory=f"{directory}/"))
+        result.append(replace(registry, directory=directory))
     return result
+
+
+def _directory(url: str) -> str:
+    """Where the tags of the registry at a URL are kept: nothing for Docker Hub, else host and port, and what follows.
+
+    A colon is in no repository's name: no tag of Docker Hub can be taken for another registry's.
+    """
+    _, host, port = origin_of(url)
+    inner = urlsplit(url).path[1:-1]
+    if not inner and origin_of(url) == origin_of(HUB_URL):
+        return ""
+    names = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+    names += [quote(name, safe="") for name in inner.split("/")] if inner else []
+    return "+".join(names) + "/"
