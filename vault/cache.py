@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from vault.answer import Answer
 from vault.artifact import ASKED, Artifact, Headers
-from vault.errors import Missing, Offline, UpstreamError, VaultError
+from vault.errors import Missing, Offline, Unavailable, UpstreamError, VaultError
 from vault.feed import Feed, content_range, contradicts
 from vault.freshness import elapsed, fresh, lifetime, resume_validator, staleness
 from vault.memory import Memory
@@ -112,7 +112,7 @@ class Cache:
         transfers = {*self.transfers.values(), *self._private}
         ends = [transfer.ended() for transfer in transfers]
         for transfer in transfers:
-            transfer.stop("the vault is stopping")
+            transfer.stop(Unavailable("the vault is stopping"))
         for end in ends:
             await end
 

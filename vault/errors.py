@@ -147,6 +147,10 @@ class ForbiddenTarget(UpstreamError):
     proxy_error = "destination_ip_prohibited"
 
 
+class Abandoned(Unavailable):
+    """The vault itself gave up asking one upstream, since another has what is wanted."""
+
+
 class Offline(Unavailable):
     """The vault is told not to ask upstream, and has nothing stored."""
 

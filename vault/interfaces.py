@@ -124,6 +124,9 @@ class IKitchen(Interface):
     def ask(artifact: Artifact, method: str = "HEAD", headers: Headers = ()) -> Awaitable[Head]:
         """The head of the upstream's answer (200, 203 or 304), its body left alone; nothing is stored."""
 
+    def abandon(artifact: Artifact) -> None:
+        """Give up a fetch of an artifact, by its URLs, that had no answer yet; who waits for it is told Abandoned."""
+
     def make(key: str, made_from: str, build: Callable[[], Iterable[bytes]], headers: Headers = ()) -> Awaitable[IBody]:
         """The document stored under ``key``, made of what ``made_from`` names (a digest, with a version of the form).
 

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from vault.artifact import MADE_FROM, Artifact, Digest, Head, Headers
 from vault.cache import Cache
-from vault.errors import BrokenAnswer, Truncated, VaultError
+from vault.errors import Abandoned, BrokenAnswer, Truncated, VaultError
 from vault.interfaces import IBody, IKitchen
 from vault.outcome import Asked, Found
 from vault.sources import Sources
@@ -107,6 +107,15 @@ class Kitchen:
         answer = await self._sources.ask(artifact, headers, method, accept=(200, 203, 304), patient=False)
         answer.discard()
         return answer.head
+
+    def abandon(self, artifact: Artifact) -> None:
+        """Give up a fetch that had no answer yet."""
+        key = artifact.key
+        transfer = self.cache.transfers.get(key)
+        if transfer is None or transfer.artifact.urls != artifact.urls:
+            return  # it is fetched from elsewhere
+        if transfer.body is None and key not in self._store.beginning:
+            transfer.stop(Abandoned("another upstream is asked instead"))
 
     async def adopt(self, key: str, digest: Digest, head: Head) -> IBody | None:
         """Give stored content this key too."""

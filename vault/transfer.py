@@ -181,11 +181,12 @@ class Transfer:
         if self.body is not None:
             self.body.fail(error if isinstance(error, Truncated) else Truncated(str(error)))
 
-    def stop(self, reason: str) -> None:
-        """End it here, as the vault is stopping; what has come stays for later."""
+    def stop(self, error: VaultError) -> None:
+        """End it here; what has come stays for later.  Who waits for the head is told of ``error``."""
         if self.feed is not None:
-            self.feed.stop(reason)
+            self.feed.stop(str(error))
         elif self.running is not None:
+            self._fail(error)
             self.running.cancel()
 
     async def _run(self, leave: Callable[[Transfer], None]) -> None:
@@ -202,13 +203,12 @@ class Transfer:
             self.state = State.FRESHENED
             self._tell(Outcome(State.FRESHENED, self._stored, status=answer.status))
             return
-        head, length = answer.head, answer.length
         if answer.status == 206:
             assert partial is not None
             found = content_range(answer.head)
             length = found[2] if found is not None else None
             # The upstream confirmed with If-Range that this is what it has now.
-            head = replace(partial.head, requested_at=head.requested_at, received_at=head.received_at)
+            head = replace(partial.head, requested_at=answer.head.requested_at, received_at=answer.head.received_at)
             writer = await self._store.create(self.artifact.key, head, length, self.artifact.digest_of(head), partial)
             if writer.received == 0:
                 answer.abort()  # what came before is gone, or cannot be had from a failing disk

@@ -73,11 +73,11 @@ class RecipeCase(RigCase):
         requests, self.vault.origin.requests = self.vault.origin.requests, []
         return [f"{request.method} {request.target.rpartition('/')[2][:6]}" for request in requests]
 
-    def finding(self, path: str, head_only: bool = False) -> Any:
-        """What comes of a request, when everything due has happened."""
+    def finding(self, path: str, head_only: bool = False, seconds: float = 8) -> Any:
+        """What comes of a request, when everything due within some seconds has happened."""
         recipe = Recipe("hub", self.registries, self.memories, read_path(f"team/app/{path}"))
         finding = self.vault.run(recipe.find(self.kitchen, Asked(head_only)))
-        self.vault.net.pass_time(8)
+        self.vault.net.pass_time(seconds)
         return finding
 
     def find(self, path: str, head_only: bool = False) -> Found:
@@ -98,6 +98,7 @@ class Shelf:
         self.has: dict[str, bytes] = {}
         self.status = 200
         self.silent = False
+        self.has_heads_only = False
         origin.answer = self.answer
 
     def answer(self, asked: Request) -> None:
@@ -105,7 +106,7 @@ class Shelf:
         body = self.has.get(asked.target.rpartition("/")[2])
         if self.silent:
             return
-        if self.status != 200 or body is None:
+        if self.status != 200 or body is None or (self.has_heads_only and asked.method == "GET"):
             asked.answer(404 if self.status == 200 else self.status)
             return
         is_blob = "/blobs/" in asked.target
@@ -115,8 +116,12 @@ class Shelf:
 
     def asked(self) -> int:
         """How many requests there were since this was called."""
+        return len(self.methods())
+
+    def methods(self) -> list[str]:
+        """Their methods."""
         requests, self.origin.requests = self.origin.requests, []
-        return len(requests)
+        return [request.method for request in requests]
 
 
 class SeveralCase(RecipeCase):
@@ -246,6 +251,66 @@ class OutageTests(SeveralCase):
         self.vault.net.pass_time(100)
         self.one.has.clear()
         self.assertEqual(self.tag("latest"), other)
+
+    def test_by_digest_silent(self) -> None:
+        """Content by digest comes from another registry that has it, when the first says nothing for two seconds.
+
+        What the first was asked is given up, and it is not asked for more of this repository.
+        """
+        digest = self.put(self.two, "other")
+        self.one.silent = True
+        found = self.finding(f"blobs/{digest_of(b'other')}", seconds=1.9)
+        self.assertNoResult(found)
+        self.vault.net.pass_time(0.2)
+        self.assertEqual(self.successResultOf(found).how, How.MISS)
+        self.vault.net.pass_time(1)
+        self.assertEqual([self.one.asked(), self.two.methods()], [1, ["HEAD", "GET"]])
+        self.assertEqual([wire.open for wire in self.one.origin.wires], [False])
+        self.assertEqual(self.successResultOf(self.finding(f"manifests/{digest}", seconds=0.1)).how, How.MISS)
+        self.assertEqual(self.one.asked(), 0)
+        self.vault.net.pass_time(70)
+        self.assertEqual(self.find(f"blobs/{digest_of(b'other')}").how, How.HIT)
+
+    def test_together_silent(self) -> None:
+        """Clients that ask together are all given it, fetched once, also one that means the silent registry alone."""
+        self.put(self.two, "other")
+        self.one.silent = True
+        path = f"blobs/{digest_of(b'other')}"
+        crowd = [self.finding(path, seconds=pause) for pause in (0.5, 0.5)]
+        both, self.registries = self.registries, self.registries[:1]
+        crowd.append(self.finding(path, seconds=0.3))
+        self.registries = both
+        crowd.append(self.finding(path, seconds=8))
+        for finding in crowd:
+            self.assertEqual(self.successResultOf(finding).body.length, 5)
+        self.assertEqual(self.two.methods().count("GET"), 1)
+
+    def test_by_digest_slow(self) -> None:
+        """A registry that alone has it is waited for, and asked once."""
+        digest = self.put(self.one, "mine")
+        self.one.silent = True
+        found = self.finding(f"manifests/{digest}", seconds=20)
+        self.assertNoResult(found)
+        self.one.silent = False
+        (asked,) = self.one.origin.requests
+        self.one.answer(asked)
+        self.vault.net.pass_time(1)
+        self.assertEqual(self.successResultOf(found).how, How.MISS)
+        self.assertEqual(self.two.methods(), ["HEAD"])
+
+    def test_by_digest_nowhere(self) -> None:
+        """The silent one has the last word where the other one has it not after all."""
+        digest = self.put(self.one, "mine")
+        self.put(self.two, "mine")
+        self.one.silent = True
+        self.two.has_heads_only = True
+        found = self.finding(f"manifests/{digest}")
+        self.assertEqual(self.two.methods(), ["HEAD", "GET"])
+        self.one.silent = False
+        self.one.answer(self.one.origin.last)
+        self.vault.net.pass_time(1)
+        self.assertEqual(self.successResultOf(found).how, How.MISS)
+        self.assertEqual(self.one.methods(), ["GET", "GET"])
 
     def test_tags(self) -> None:
         """A tag is not asked of the next one, which may have another image of that name."""

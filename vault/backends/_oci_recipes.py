@@ -10,9 +10,12 @@ manifest is asked for by its digest.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, race
 from zope.interface import implementer
 
 from vault.artifact import Artifact, Digest, Head
@@ -20,6 +23,7 @@ from vault.backends import _oci_heads as heads
 from vault.backends._oci_memory import REMEMBERED, Memories, is_whole
 from vault.backends._oci_registry import Registry, manifest_key
 from vault.errors import (
+    Abandoned,
     BrokenAnswer,
     Missing,
     Refused,
@@ -38,6 +42,12 @@ from vault.interfaces import IBody, IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 
 CODES = {"manifests": "MANIFEST_UNKNOWN", "blobs": "BLOB_UNKNOWN", "referrers": "MANIFEST_UNKNOWN"}
+
+HEDGE = 2.0
+"""Seconds for a registry to answer for content by digest before the next one is asked too."""
+
+TURN = 0.05
+"""Seconds in which a request that was given up is gone."""
 
 PATIENCE = 5.0
 """Seconds for a registry to answer whether it can be asked, or for a tag that is kept from another registry."""
@@ -68,19 +78,34 @@ class Recipe:
         denied: VaultError | None = None
         failure: UpstreamError | None = None
         others = list(self.registries)
-        for registry in self._in_order(kitchen.now()):
+        queue = self._in_order(kitchen.now())
+        while queue:
+            registry = queue.pop(0)
             others = [other for other in others if other is not registry]
             kept = None if await self._has_kept(kitchen, registry) else await self._kept(kitchen, others, "resting")
             if kept is not None and registry.resting(kitchen.now()):
                 return kept
             try:
                 finding = ensureDeferred(self._from(kitchen.of(registry.name), registry, asked))
-                found = await (finding if kept is None else kitchen.within(PATIENCE, finding))
+                if kept is not None:
+                    found = await kitchen.within(PATIENCE, finding)
+                else:
+                    result = await self._unless_slow(kitchen, finding, [one for one in queue if one in others])
+                    if isinstance(result, Registry):
+                        kitchen.abandon(self._by_its_digest(registry))
+                        queue = [result, *(one for one in queue if one is not result), registry]
+                        self.memories.homes.note(self.resource.name, kitchen.now() + REMEMBERED, result)
+                        continue
+                    found = result
             except TimeoutError:
                 assert kept is not None
                 registry.failed(kitchen.now())
                 kept.detail = Timeout.proxy_error
                 return kept
+            except Abandoned:
+                queue.append(registry)  # another request asks elsewhere, of which this one may be given too
+                await kitchen.sleep(TURN)  # what was given up is not gone at once
+                continue
             except VaultError as error:
                 if registry.denies(error):
                     self.memories.homes.forget(self.resource.name)
@@ -105,6 +130,42 @@ class Recipe:
         status = denied.upstream_status if isinstance(denied, Missing) else 404
         what = f"{self.resource.name}/{self.resource.kind}/{self.resource.reference}"
         raise Unknown(CODES.get(self.resource.kind, "NAME_UNKNOWN"), f"{what}: {denied}", status)
+
+    async def _unless_slow(
+        self, kitchen: IKitchen, finding: Deferred[Found], others: Sequence[Registry]
+    ) -> Found | Registry:
+        """What is found; or who else has it, where it is content by digest and that takes long.
+
+        What has its digest is right whoever sends it.
+        """
+        if not self._by_digest or not others:
+            return await finding
+
+        async def settled() -> Found | Exception:
+            try:
+                return await finding
+            except Exception as error:
+                return error
+
+        runners: list[Deferred[Any]] = [ensureDeferred(settled()), ensureDeferred(self._who_has(kitchen, others))]
+        result: Found | Registry | Exception = (await race(runners))[1]
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def _who_has(self, kitchen: IKitchen, others: Sequence[Registry]) -> Registry:
+        """The first of ``others`` that has the content, asked by HEAD after a while; raises LookupError for none."""
+        await kitchen.sleep(HEDGE)
+        for other in others:
+            artifact, member = self._by_its_digest(other), kitchen.of(other.name)
+            asking = kitchen.once(f"hedge {artifact.asked_at}", partial(member.ask, artifact))
+            with suppress(VaultError, TimeoutError):
+                await kitchen.within(PATIENCE, asking)
+                return other
+        raise LookupError(self.resource.reference)
+
+    def _by_its_digest(self, registry: Registry) -> Artifact:
+        return registry.blob(self.resource) if self.resource.kind == "blobs" else registry.manifest(self.resource)
 
     # -- which registry ---------------------------------------------------------------------------------------------
 
