@@ -134,8 +134,8 @@ class IKitchen(Interface):
         and what it yields is stored.  Its exceptions are raised here.
         """
 
-    def adopt(key: str, digest: Digest, head: Head) -> Awaitable[IBody | None]:
-        """Give content that is stored under any key this key too, with this head; None where there is none."""
+    def adopt(key: str, digest: Digest, head: Head | None = None) -> Awaitable[IBody | None]:
+        """Give content that is stored under any key this key too, with this head or its own; None if there is none."""
 
     def remove(key: str) -> Awaitable[None]:
         """Remove what is stored under ``key``."""

@@ -117,7 +117,7 @@ class Kitchen:
         if transfer.body is None and key not in self._store.beginning:
             transfer.stop(Abandoned("another upstream is asked instead"))
 
-    async def adopt(self, key: str, digest: Digest, head: Head) -> IBody | None:
+    async def adopt(self, key: str, digest: Digest, head: Head | None = None) -> IBody | None:
         """Give stored content this key too."""
         return await self._store.adopt_twin(key, digest, head)
 

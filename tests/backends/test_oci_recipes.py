@@ -18,7 +18,7 @@ from vault.backends._oci_registry import Registry
 from vault.cache import Cache
 from vault.errors import BrokenAnswer, Refused, Unavailable
 from vault.formats.oci_errors import Unknown
-from vault.formats.oci_manifest import OCI_MANIFEST
+from vault.formats.oci_manifest import OCI_INDEX, OCI_MANIFEST
 from vault.formats.oci_names import read_path
 from vault.kitchen import Kitchen
 from vault.outcome import Asked, Found, How
@@ -431,6 +431,28 @@ class VouchTests(RecipeCase):
         self.vault.net.pass_time(100)
         found = self.find("manifests/latest")
         self.assertEqual((found.how, found.detail), (How.STALE, "http_response_status"))
+
+    def test_kept_elsewhere(self) -> None:
+        """Content that is kept for another backend is kept: the store has it by its digest."""
+        child = json.dumps({"mediaType": OCI_INDEX, "manifests": [{"digest": DIGEST}]}).encode()
+        index = digest_of(child)
+        answer = self.vault.origin.answer
+        self.vault.origin.answer = lambda asked: (
+            asked.answer(200, f"Content-Type: {OCI_INDEX}", body=child)
+            if asked.target.endswith(index)
+            else answer(asked)
+        )
+        self.find(f"manifests/{index}")
+        for reference in (DIGEST, digest_of(LAYER)):
+            elsewhere = Artifact(f"other/{reference}", (f"http://origin.test/{reference}",))
+            self.vault.run(self.vault.kitchen.fetch(elsewhere))
+        self.vault.net.pass_time(20)
+        self.status = 503
+        self.vault.origin.answer = answer
+        self.asked()
+        for reference in (index, DIGEST):
+            self.assertEqual(self.find(f"manifests/{reference}").how, How.HIT)
+        self.assertEqual(self.asked(), [])
 
 
 class TagTests(RecipeCase):

@@ -90,4 +90,6 @@ async def _stored(kitchen: IKitchen, backend: str, key: Callable[[str, Digest], 
     except ValueError:
         return None
     await kitchen.settled(key(backend, digest))
-    return await kitchen.stored(key(backend, digest))
+    body = await kitchen.stored(key(backend, digest))
+    # What another backend has of the same digest is as good; it gets this key when it is asked for anyway.
+    return body if body is not None else await kitchen.adopt(key(backend, digest), digest)
