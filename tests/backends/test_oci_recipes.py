@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.formats.test_oci_manifest import sign
 from tests.memory import Asked as Request
 from tests.memory import Origin, Rig, RigCase
 from vault.artifact import Artifact, Head
@@ -16,7 +17,7 @@ from vault.backends._oci_memory import Memories
 from vault.backends._oci_recipes import Recipe
 from vault.backends._oci_registry import Registry
 from vault.cache import Cache
-from vault.errors import BrokenAnswer, Refused, Unavailable
+from vault.errors import BrokenAnswer, Refused, Unavailable, UpstreamError
 from vault.formats.oci_errors import Unknown
 from vault.formats.oci_manifest import OCI_INDEX, OCI_MANIFEST
 from vault.formats.oci_names import read_path
@@ -453,6 +454,38 @@ class VouchTests(RecipeCase):
         for reference in (index, DIGEST):
             self.assertEqual(self.find(f"manifests/{reference}").how, How.HIT)
         self.assertEqual(self.asked(), [])
+
+
+class SignedTests(RecipeCase):
+    """Docker's old signed manifests, which are named by the digest of what is signed."""
+
+    TYPE = "Content-Type: application/vnd.docker.distribution.manifest.v1+prettyjws"
+
+    def test_signed(self) -> None:
+        """One is checked by what is signed, given as it came, and kept."""
+        payload = b'{\n   "schemaVersion": 1\n}'
+        signed, digest = sign(payload), digest_of(payload)
+        self.vault.origin.answer = lambda asked: asked.answer(200, self.TYPE, body=signed)
+        found = self.find(f"manifests/{digest}")
+        self.assertEqual(found.body.length, len(signed))
+        self.assertEqual(found.head and found.head.get("Docker-Content-Digest"), digest)
+        self.asked()
+        self.assertEqual(self.find(f"manifests/{digest}").how, How.HIT)
+        self.assertEqual(self.asked(), [])
+
+    def test_wrong(self) -> None:
+        """One that is not what its digest names is neither given nor kept, nor is a modern one that is signed."""
+        payload = b'{\n   "schemaVersion": 1\n}'
+        for kind, body, name in (
+            (self.TYPE, sign(payload), digest_of(b"x")),
+            (self.TYPE, payload, digest_of(b"x")),
+            (f"Content-Type: {OCI_MANIFEST}", sign(payload), digest_of(payload)),
+        ):
+            self.vault.origin.answer = lambda asked, kind=kind, body=body: asked.answer(200, kind, body=body)
+            self.assertIsInstance(self.error(f"manifests/{name}"), UpstreamError)
+            self.asked()
+            self.error(f"manifests/{name}")
+            self.assertNotEqual(self.asked(), [])
 
 
 class TagTests(RecipeCase):

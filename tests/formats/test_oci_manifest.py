@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,7 +15,21 @@ from vault.formats.oci_manifest import (
     OCI_MANIFEST,
     accepted,
     read_manifest,
+    signed_payload,
 )
+
+
+def sign(payload: bytes, words: str = "") -> bytes:
+    """A document as Docker signed it: the signature goes in before the last brace, and tells how to take it out."""
+    kept = payload[:-2]
+    form = {"formatLength": len(kept), "formatTail": packed(payload[-2:]), "time": "2015-01-01T00:00:00Z"}
+    signature = {"header": {"alg": "ES256"}, "signature": words, "protected": packed(json.dumps(form).encode())}
+    return kept + b',\n   "signatures": [' + json.dumps(signature).encode() + b"]\n}"
+
+
+def packed(data: bytes) -> str:
+    """Base64 for URLs without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 class ManifestTests(SynchronousTestCase):
@@ -47,6 +62,17 @@ class ManifestTests(SynchronousTestCase):
         """Docker's first kind of manifest needs its layers."""
         manifest = read_manifest(b'{"schemaVersion": 1, "fsLayers": [{"blobSum": "sha256:a"}]}')
         self.assertEqual(manifest.blobs, ("sha256:a",))
+
+    def test_signed(self) -> None:
+        """The digest of a signed manifest is that of the document before its signatures were put in."""
+        signed = sign(b'{\n   "schemaVersion": 1,\n   "name": "x"\n}')
+        self.assertEqual(read_manifest(signed).media_type, "application/vnd.docker.distribution.manifest.v1+prettyjws")
+        self.assertEqual(signed_payload(signed), b'{\n   "schemaVersion": 1,\n   "name": "x"\n}')
+        wrong = [b"{}", b"[]", b"x", b'{"signatures": []}', b'{"signatures": [{"protected": "e30"}]}']
+        wrong += [b'{"signatures": [{"protected": "!"}]}', b'{"signatures": [{"protected": "a"}, {"protected": "b"}]}']
+        wrong += [b'{"signatures": [{"protected": 5}]}', b'{"signatures": [{"protected": "bnVsbA"}]}']
+        for data in wrong:
+            self.assertRaises(ValueError, signed_payload, data)
 
     def test_unknown(self) -> None:
         """What is in another form needs nothing; what is no JSON object is refused."""

@@ -25,6 +25,7 @@ from vault.backends._oci_registry import Registry, manifest_key
 from vault.errors import (
     Abandoned,
     BrokenAnswer,
+    DigestMismatch,
     Missing,
     Refused,
     Timeout,
@@ -35,7 +36,7 @@ from vault.errors import (
     VaultError,
 )
 from vault.formats.oci_errors import Unknown
-from vault.formats.oci_manifest import KNOWN, MAX_MANIFEST, plain_type, read_manifest
+from vault.formats.oci_manifest import KNOWN, MAX_MANIFEST, plain_type, read_manifest, signed_payload
 from vault.formats.oci_names import Resource
 from vault.freshness import elapsed, fresh
 from vault.interfaces import IBody, IKitchen, IRecipe
@@ -225,7 +226,7 @@ class Recipe:
             return found
         if self.resource.digest is not None:
             artifact = registry.manifest(self.resource)
-            found = await self._fetched(kitchen, artifact, asked)
+            found = await self._named_by_digest(kitchen, artifact, asked)
         else:
             artifact = registry.tag(self.resource, None)
             found = await self._tag(kitchen, registry, artifact, asked)
@@ -269,12 +270,45 @@ class Recipe:
 
     async def _fetched(self, kitchen: IKitchen, artifact: Artifact, asked: Asked) -> Found:
         """A manifest, whole: it is small, and clients need its length and digest first."""
-        found = await kitchen.fetch(artifact, asked.no_cache)
+        return await self._whole_manifest(kitchen, await kitchen.fetch(artifact, asked.no_cache))
+
+    async def _whole_manifest(self, kitchen: IKitchen, found: Found) -> Found:
+        """The same when its body has come."""
         if found.how is not How.BYPASS and not found.body.complete:
             await kitchen.read(found.body, MAX_MANIFEST)
         if (found.body.length or 0) > MAX_MANIFEST:
             raise BrokenAnswer(f"a manifest of {found.body.length} bytes came; clients take {MAX_MANIFEST} at most")
         return found
+
+    async def _named_by_digest(self, kitchen: IKitchen, artifact: Artifact, asked: Asked) -> Found:
+        """A manifest by its digest, which of Docker's old signed ones is that of what is signed: see ``_signed``."""
+        signed = replace(artifact, key=f"{artifact.key}?signed", digest=None)
+        stored = await kitchen.stored(signed.key)
+        if stored is not None:
+            return Found(stored, How.HIT)
+        found = await kitchen.fetch(artifact, asked.no_cache)
+        try:
+            return await self._whole_manifest(kitchen, found)
+        except DigestMismatch:
+            if "vnd.docker.distribution.manifest.v1+" not in (found.body.head.get("Content-Type") or ""):
+                raise
+            return await self._signed(kitchen, artifact, signed)
+
+    async def _signed(self, kitchen: IKitchen, artifact: Artifact, signed: Artifact) -> Found:
+        """A signed manifest, fetched as whatever it is, then checked; kept beside those whose bytes have the digest."""
+        found = await self._whole_manifest(kitchen, await kitchen.fetch(signed))
+        if found.how is How.BYPASS:
+            return found  # it can be read once, and is kept by nobody
+        data = await kitchen.read(found.body, MAX_MANIFEST)
+        assert artifact.digest is not None
+        digest = artifact.digest.new()
+        with suppress(ValueError):
+            digest.update(signed_payload(data))
+            if digest.hexdigest() == artifact.digest.value:
+                return found
+        await kitchen.settled(signed.key)
+        await kitchen.remove(signed.key)
+        raise BrokenAnswer(f"the signed manifest that came is not {artifact.digest}")
 
     async def _type_in_body(self, kitchen: IKitchen, found: Found) -> str | None:
         """The media type that the document has itself, where its head has none of a manifest.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -70,6 +71,28 @@ def read_manifest(data: bytes) -> Manifest:
         if document.get("schemaVersion") == 1:
             media_type = "application/vnd.docker.distribution.manifest.v1+prettyjws"
     return Manifest(plain_type(media_type), blobs, children)
+
+
+def signed_payload(data: bytes) -> bytes:
+    """What the digest of Docker's old signed manifest (schema 1, "prettyjws") is of: the document without signatures.
+
+    Raises ValueError for what is no such document.
+    """
+    try:
+        (protected, *others) = {signature["protected"] for signature in json.loads(data)["signatures"]}
+        form = json.loads(_unpacked(protected))
+        length = int(form["formatLength"])
+        tail = _unpacked(form["formatTail"])
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError("it is no signed manifest") from error
+    if others or not 0 <= length <= len(data):
+        raise ValueError("its signatures are not of one document")
+    return data[:length] + tail
+
+
+def _unpacked(text: str) -> bytes:
+    """Base64 for URLs without padding (RFC 7515 section 2)."""
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def _list(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
