@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
 from tests.memory import Rig, RigCase
@@ -254,6 +254,16 @@ class KitchenTests(RigCase):
         waiters[1].cancel()
         work.callback("done")
         self.assertEqual([self.successResultOf(waiters[index]) for index in (0, 2)], ["done", "done"])
+
+    def test_once_left_meanwhile(self) -> None:
+        """Where one who is told makes another leave, the others are told all the same."""
+        work: Deferred[str] = Deferred()
+        kitchen = self.rig().kitchen
+        waiting = [kitchen.once("name", lambda: work) for _ in range(3)]
+        waiting[0].addCallback(lambda told: waiting[1].cancel())
+        work.callback("done")
+        self.failureResultOf(waiting[1], CancelledError)
+        self.assertEqual(self.successResultOf(waiting[2]), "done")
 
     def test_ask(self) -> None:
         """A HEAD to the upstream gives its head and stores nothing."""

@@ -199,7 +199,8 @@ class Kitchen:
 
         def told(result: Any) -> None:
             for other in self._under_way.pop(name):
-                other.callback(result)
+                if not other.called:  # what one does when it is told may make another leave
+                    other.callback(result)
 
         ensureDeferred(_awaited(begin)).addBoth(told)
         return waiter

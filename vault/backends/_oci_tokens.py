@@ -141,6 +141,8 @@ class Tokens:
 
         def told(result: object) -> None:
             for other in self._waiting.pop(scope):
+                if other.called:
+                    continue  # it has left meanwhile
                 other.callback(result)  # type: ignore[arg-type]  # a Failure makes it an errback
 
         ensureDeferred(self._fetch(scope, ask)).addBoth(told)
