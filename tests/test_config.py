@@ -476,6 +476,7 @@ class BackendTests(ConfigTestCase):
     def test_wrong_upstream(self) -> None:
         """Common keys with wrong values are refused, and none of these values is shown."""
         for lines, right in [
+            ("ttl: {hunter2: 1}", "ttl: is not a single value"),
             ("username: hunter2", "without password"),
             ("password: hunter2", "without username"),
             ("username: 'u:hunter2'\npassword: p", "colon"),

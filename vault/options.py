@@ -192,6 +192,7 @@ class Options(Section):
         self, setting: Setting, path: str, problems: Problems, offline: bool = False, parent: Options | None = None
     ) -> None:
         super().__init__(setting, path, problems)
+        self._by_pattern: set[str] = set()
         self.name: str = parent.name if parent else ""
         self.prefix: str
         self.upstream: UpstreamOptions
@@ -209,7 +210,7 @@ class Options(Section):
                 self.problem(key, f"is given without {other}; give both or none")
         return replace(
             base,
-            ttl=self.seconds("ttl", base.ttl),
+            ttl=base.ttl if self._is_mapping("ttl") else self.seconds("ttl", base.ttl),
             negative_ttl=self.seconds("negative_ttl", base.negative_ttl),
             username=self.parsed("username", user_name, None, secret=True),
             password=self.parsed("password", line, None, secret=True),
@@ -225,6 +226,24 @@ class Options(Section):
             bandwidth=self.parsed("bandwidth", byte_size, base.bandwidth),
             offline=self.flag("offline", base.offline) or base.offline,
         )
+
+    def _is_mapping(self, key: str) -> bool:
+        return isinstance(self.setting(key).value, dict)
+
+    def durations(self, key: str) -> tuple[tuple[str, float], ...]:
+        """A mapping of patterns to durations (seconds), in the file's order; of ``ttl`` nothing where it is one."""
+        self._by_pattern.add(key)
+        if key == "ttl" and not self._is_mapping(key):
+            return ()
+        section = self.section(key)
+        values = [(pattern, section.seconds(pattern, None)) for pattern in section.keys()]  # noqa: SIM118 - no mapping
+        return tuple((pattern, seconds) for pattern, seconds in values if seconds is not None)
+
+    def close(self) -> None:
+        """Also note a ``ttl`` by pattern where nobody knows patterns."""
+        if self._is_mapping("ttl") and "ttl" not in self._by_pattern:
+            self.seconds("ttl", None)
+        super().close()
 
     def _headers(self) -> Headers:
         section, fields = self.section("headers"), []

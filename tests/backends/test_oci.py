@@ -326,6 +326,16 @@ class OptionTests(SynchronousTestCase):
         self.assertEqual((one.namespace, one.tiers, one.ttl), ("docker.io", (("v*", 86400.0),), 5.0))
         self.assertIsNone(one.auth_url)  # a mirror's password is none of Docker Hub's business
 
+    def test_ttl_by_pattern(self) -> None:
+        """``ttl`` may be a mapping itself, for a registry of several too; of other backends it is one duration."""
+        (one,) = self.load(ttl={"latest": 60, "v*.*.*": "1d"}).registries
+        self.assertEqual((one.tiers, one.ttl), ((("latest", 60.0), ("v*.*.*", 86400.0)), 60.0))
+        (one,) = self.load(ttl={"*": 9}, tag_ttl={"v*": 5}).registries
+        self.assertEqual([one.tag_ttl(tag) for tag in ("v1", "x")], [5.0, 9.0])
+        one, two = self.load(ttl=7, repositories=[{"ttl": {"v*": 5}}, {"registry_url": "https://a.test"}]).registries
+        self.assertEqual([each.tag_ttl("v1") for each in (one, two)], [5.0, 7.0])
+        self.assertIn("ttl.v", str(self.assertRaises(ConfigError, self.load, ttl={"v*": "long"})))
+
     def test_several(self) -> None:
         """Of several each has its own user and options; what it leaves out is the backend's."""
         parts = [

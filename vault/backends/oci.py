@@ -26,7 +26,7 @@ from vault.formats.oci_names import namespace_of, read_path
 from vault.interfaces import Figure, IRecipe, IRegistryBackend, Member
 from vault.options import Options
 from vault.urls import origin_of
-from vault.values import base_url, duration, web_url
+from vault.values import base_url, web_url
 
 Tiers = tuple[tuple[str, float], ...]
 
@@ -130,13 +130,8 @@ def _registry(options: Options, name: str, backend: str, tiers: Tiers, reserve: 
 
 
 def _tiers(options: Options) -> Tiers:
-    section = options.section("tag_ttl")
-    tiers = []
-    for pattern in section.keys():  # noqa: SIM118 - a Section is not a mapping
-        seconds = section.parsed(pattern, duration, None)
-        if seconds is not None:
-            tiers.append((pattern, seconds))
-    return tuple(tiers)
+    """How long tags are fresh by pattern: ``tag_ttl``, or ``ttl`` itself where that is a mapping."""
+    return options.durations("tag_ttl") + options.durations("ttl")
 
 
 def make_backend(name: str, options: Options) -> OCIBackend:
