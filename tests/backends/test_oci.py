@@ -113,6 +113,22 @@ class LimitTests(SynchronousTestCase):
         found = {(figure.name, figure.labels["registry"]): figure.value for figure in backend.figures()}
         self.assertEqual(found, {("ratelimit_remaining", "docker.io"): 76, ("ratelimit_limit", "docker.io"): 100})
 
+    def test_retry_after_exported(self) -> None:
+        """Monitoring is told for how long a registry that has refused wants to be left alone; 0 when that is over."""
+        now = [1000.0]
+        hub = registry(now=lambda: now[0])
+        backend = OCIBackend("hub", "/hub/", (hub,), ())
+        artifact: Any = hub.resolve("app/manifests/latest", {})
+        for status, expected in ((200, []), (404, []), (429, [30.0]), (200, [30.0])):
+            hub.heard(artifact, Head(status, (("Retry-After", "30"),), received_at=1000.0))
+            self.assertEqual([figure.value for figure in backend.figures()], expected, status)
+        now[0] = 1020.0
+        self.assertEqual(
+            [(one.name, one.value) for one in backend.figures()], [("ratelimit_retry_after_seconds", 10.0)]
+        )
+        now[0] = 1031.0
+        self.assertEqual([figure.value for figure in backend.figures()], [0.0])
+
     def test_reserve(self) -> None:
         """Near zero, tags are left alone for a while; then one request tells how it stands."""
         hub = registry(reserve=5)

@@ -18,6 +18,7 @@ from vault.backends._oci_tokens import Login, NoToken, Tokens
 from vault.errors import Missing, Refused
 from vault.formats.oci_manifest import ACCEPT, MAX_MANIFEST, OCI_INDEX
 from vault.formats.oci_names import DOCKER_HUB, Resource, read_path
+from vault.freshness import retry_after
 from vault.interfaces import Ask, IBackend, IRecipe
 
 LIST_TTL = 60.0
@@ -41,7 +42,8 @@ DIGEST_FIELD = "Docker-Content-Digest"
 class RateLimit:
     """What a registry has last said of its limit: pulls allowed and left in ``window`` seconds, and for whom.
 
-    None where it has said nothing.  ``heard_at`` is in POSIX seconds.
+    None where it has said nothing.  ``heard_at`` is in POSIX seconds, as is ``closed_until``: until when it last asked
+    to be left alone.
     """
 
     limit: int | None = None
@@ -49,9 +51,13 @@ class RateLimit:
     window: int | None = None
     source: str | None = None
     heard_at: float = 0.0
+    closed_until: float = 0.0
 
     def hear(self, head: Head) -> None:
-        """Read ``ratelimit-limit: 100;w=21600`` and the fields beside it."""
+        """Read ``ratelimit-limit: 100;w=21600`` and the fields beside it, and ``Retry-After`` of a refusal."""
+        wait = retry_after(head, head.received_at) if head.status in (429, 503) else None
+        if wait is not None:
+            self.closed_until = head.received_at + wait
         remaining = _LIMIT.match(head.get("ratelimit-remaining") or "")
         if remaining is None:
             return

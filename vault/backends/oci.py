@@ -78,7 +78,7 @@ class OCIBackend(Backend):
         return Recipe(self.name, registries, self.memories, resource, accept)
 
     def figures(self) -> Iterator[Figure]:
-        """The pulls that registries allow, and those that are left."""
+        """The pulls that registries allow, those that are left, and for how long a registry wants no more."""
         for registry in self.registries:
             limit = registry.rate_limit
             for name, text, value in (
@@ -87,6 +87,10 @@ class OCIBackend(Backend):
             ):
                 if value is not None:
                     yield Figure(name, text, {"registry": registry.namespace}, value)
+            if limit.closed_until:
+                text = "Seconds for which the registry has asked to be left alone (Retry-After)."
+                wait = max(0.0, limit.closed_until - registry.now())
+                yield Figure("ratelimit_retry_after_seconds", text, {"registry": registry.namespace}, wait)
 
     def refusal(self, status: int, error: VaultError) -> tuple[str, bytes] | None:
         """The registry's own form."""
