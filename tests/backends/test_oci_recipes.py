@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -298,6 +299,18 @@ class OutageTests(SeveralCase):
         self.vault.net.pass_time(1)
         self.assertEqual(self.successResultOf(found).how, How.MISS)
         self.assertEqual(self.two.methods(), ["HEAD"])
+
+    def test_by_digest_not_asked(self) -> None:
+        """One that must not be asked, or has just failed, is not asked in place of a silent one."""
+        self.put(self.two, "other")
+        self.one.silent = True
+        first, second = self.registries
+        for offline in (True, False):
+            self.registries = (first, replace(second, offline=offline))
+            if not offline:
+                second.failed(self.vault.net.seconds())
+            self.assertNoResult(self.finding(f"blobs/{digest_of(b'other')}"))
+            self.assertEqual(self.two.asked(), 0)
 
     def test_by_digest_nowhere(self) -> None:
         """The silent one has the last word where the other one has it not after all."""

@@ -158,6 +158,8 @@ class Recipe:
         """The first of ``others`` that has the content, asked by HEAD after a while; raises LookupError for none."""
         await kitchen.sleep(HEDGE)
         for other in others:
+            if other.offline or other.resting(kitchen.now()):
+                continue
             artifact, member = self._by_its_digest(other), kitchen.of(other.name)
             asking = kitchen.once(f"hedge {artifact.asked_at}", partial(member.ask, artifact))
             with suppress(VaultError, TimeoutError):
