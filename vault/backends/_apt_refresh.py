@@ -2,7 +2,7 @@
 
 the upstream has             what is done
 the Release files served     nothing; they are good for another while
-an older Release             it is not taken
+an older Release             it is not taken, unless it is another upstream than the one before
 half of a pair               waited for: one of Release and Release.gpg has changed, the other has not
 a newer Release              the index files that clients use are fetched by its digests; where one cannot be had,
                              that is waited for too
@@ -148,6 +148,9 @@ async def see(backend: AptBackend, kitchen: IKitchen, suite: Suite, name: str) -
 
 async def _refresh(backend: AptBackend, kitchen: IKitchen, suite: Suite, careful: bool = False) -> bool:
     """True where the upstream said what it has, and it was taken or need not be; ``careful`` as in ``_consider``."""
+    if suite.moved(backend.upstreams):
+        for name in RELEASE_FILES:
+            await kitchen.remove(suite.key(name))  # another repository says 304 to whoever names a later date
     signed = await see(backend, kitchen, suite, "InRelease")
     if signed is not None:
         await _consider(backend, kitchen, suite, "InRelease", {"InRelease": signed}, careful)
@@ -224,6 +227,7 @@ async def _consider(
     if current is not None and current.id == identity:
         if all(one.sure for one in seen.values()):
             current.heads.update({name: one.head for name, one in seen.items()})
+            suite.note_upstreams(kitchen, backend.upstreams)
         return
     if current is not None and not all(one.sure for one in seen.values()):
         return  # an old copy that lies in the cache is no news
@@ -237,7 +241,7 @@ async def _consider(
     generation = Generation(identity, kind, {}, {name: one.head for name, one in seen.items()}, release)
     if current is not None:
         new, old = generation.age_date(release), current.age_date(await current.read(kitchen))
-        if new is not None and old is not None and new < old:
+        if new is not None and old is not None and new < old and not suite.moved(backend.upstreams):
             log.warn("{suite}: the upstream has an older Release than the one served; not taken", suite=suite.key(""))
             return
         await _complete(backend, kitchen, suite, release, suite.needed(kitchen.now()))
@@ -245,7 +249,7 @@ async def _consider(
         await _complete(backend, kitchen, suite, release, likely(release), lenient=True)
     for name, one in seen.items():
         generation.bodies[name] = await _keep(kitchen, suite, name, identity, one)
-    await suite.switch(kitchen, generation, backend.generation_ttl)
+    await suite.switch(kitchen, generation, backend.generation_ttl, backend.upstreams)
     suite.seen_since.clear()
     await backend.changed(kitchen, suite)
     log.info("{suite}: serving the generation {id}", suite=suite.key(""), id=identity[:12])

@@ -9,7 +9,7 @@ from no client.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -21,6 +21,7 @@ from vault.formats.apt_paths import by_hash, join
 from vault.formats.apt_release import Listed, Release, parse
 from vault.freshness import parse_date
 from vault.interfaces import IBody, IKitchen
+from vault.urls import mark_of
 
 MAX_RELEASE = 32 * 1024 * 1024
 """Bytes of a Release file at most; those of large archives have a few hundred thousand."""
@@ -70,7 +71,8 @@ class Suite:
     ``asked`` has the index files that clients have asked for, with the time; ``missing`` the Release files that the
     upstream said it does not have.  ``checked`` is when the upstream last said what it has, ``tried`` when it was last
     asked (POSIX seconds), ``failure`` why it did not say.  ``waiting`` is true while a newer generation is not whole;
-    ``seen_since`` says since when what it wants has been waited for.
+    ``seen_since`` says since when what it wants has been waited for.  ``upstreams`` has the marks of those that
+    what is served came from; it is empty where that is not known.
     """
 
     def __init__(self, name: str, path: str) -> None:
@@ -80,6 +82,7 @@ class Suite:
         self.kept: list[Generation] = []
         self.asked: dict[str, float] = {}
         self.missing: set[str] = set()
+        self.upstreams: frozenset[str] = frozenset()
         self.checked = float("-inf")
         self.tried = float("-inf")
         self.failure: VaultError | None = None
@@ -120,6 +123,7 @@ class Suite:
     async def _take(self, kitchen: IKitchen, record: Mapping[str, Any]) -> None:
         self.asked = {str(name): float(when) for name, when in record["asked"].items()}
         self.missing = set(map(str, record["missing"]))
+        self.upstreams = frozenset(map(str, record.get("upstreams", ())))  # earlier records have none
         for kept in record["generations"]:
             bodies = {name: await kitchen.stored(self.key(f"{name}#{kept['id']}")) for name in kept["names"]}
             whole = {name: body for name, body in bodies.items() if body is not None}
@@ -151,6 +155,7 @@ class Suite:
             ],
             "asked": self.asked,
             "missing": sorted(self.missing),
+            "upstreams": sorted(self.upstreams),
         }
         data = json.dumps(record, separators=(",", ":")).encode()
         await kitchen.make(self.record_key, sha256(data).hexdigest(), lambda: [data])
@@ -166,6 +171,19 @@ class Suite:
             await self.save(kitchen, current, kept)
 
         kitchen.behind(f"record {self.path}", save)
+
+    # -- where it comes from ----------------------------------------------------------------------------------------
+
+    def moved(self, upstreams: Iterable[str]) -> bool:
+        """True where what is served came from none of these: dates of another repository say nothing of this one."""
+        return bool(self.upstreams) and self.upstreams.isdisjoint(map(mark_of, upstreams))
+
+    def note_upstreams(self, kitchen: IKitchen, upstreams: Iterable[str]) -> None:
+        """What is served is what these have; the record is written where that is news."""
+        marks = frozenset(map(mark_of, upstreams))
+        if marks != self.upstreams:
+            self.upstreams = marks
+            self.save_soon(kitchen)
 
     # -- what is served ---------------------------------------------------------------------------------------------
 
@@ -206,8 +224,10 @@ class Suite:
         digest = listed.digest
         return self.key(by_hash(name, digest.algorithm, digest.value))
 
-    async def switch(self, kitchen: IKitchen, generation: Generation, generation_ttl: float) -> None:
-        """Serve another generation from now on; the one before stays for a while."""
+    async def switch(
+        self, kitchen: IKitchen, generation: Generation, generation_ttl: float, upstreams: Iterable[str]
+    ) -> None:
+        """Serve another generation, of these upstreams, from now on; the one before stays for a while."""
         now = kitchen.now()
         old = self.current
         kept = list(self.kept)
@@ -220,9 +240,13 @@ class Suite:
         gone += [one for one in kept if now - (one.retired or now) >= generation_ttl]
         kept = [one for one in kept if one not in gone]
         self._next = generation, kept
+        before, self.upstreams = self.upstreams, frozenset(map(mark_of, upstreams))
         try:
             await self.save(kitchen, generation, kept)
             self.current, self.kept = generation, kept
+        except BaseException:
+            self.upstreams = before
+            raise
         finally:
             self._next = None
         for one in gone:

@@ -1,0 +1,158 @@
+"""``type: apt``: what is kept of a suite over a restart, which upstreams it is of, and what counts as their word."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.backends.test_apt import NAME, SUITE, Mirror
+from tests.memory import START, Asked, Rig, RigCase
+from vault.backends.apt import AptBackend
+
+
+class RecordCase(RigCase):
+    """A vault that is started again with other settings."""
+
+    def start(self, **options: Any) -> Rig:
+        """A vault in front of a mirror with one generation."""
+        self.mirror = Mirror()
+        rig = self.rig(backend=AptBackend("files", "/files/", ("http://origin.test/",), **options))
+        rig.origin.answer = self.mirror.answer
+        return rig
+
+    def point_at(self, rig: Rig, *urls: str) -> None:
+        """Start the vault again with these mirror_urls."""
+        backend = rig.backend
+        assert isinstance(backend, AptBackend)
+        object.__setattr__(backend, "upstreams", urls)
+        object.__setattr__(backend, "state", type(backend.state)())
+        rig.again()
+
+    def number(self, rig: Rig) -> int:
+        """The generation that a client is given."""
+        client = rig.request(f"{SUITE}/InRelease", "Cache-Control: max-age=0")
+        rig.net.pass_time(0 if client.answered else 6)
+        self.assertEqual(client.status, 200, client.raw)
+        return int(client.body.split(b"X-Number: ")[1].split()[0])
+
+
+class UpstreamTests(RecordCase):
+    """``mirror_url`` changes."""
+
+    def other(self, rig: Rig, by_date: bool = True) -> Mirror:
+        """Another repository, whose Release is older; ``by_date`` it answers 304 as servers do that compare dates."""
+        other = Mirror()
+        other.publish(7, date=START - 5000)
+
+        def answer(asked: Asked) -> None:
+            modified = other.times.get(asked.target)
+            if by_date and modified is not None and asked.get("If-Modified-Since"):
+                asked.answer(304)  # what is asked for is older than that
+            else:
+                other.answer(asked)
+
+        rig.net.origin("other.test").answer = answer
+        return other
+
+    def test_other_repository(self) -> None:
+        """Its Release is served, however old: dates of one repository say nothing of another."""
+        rig = self.start()
+        self.assertEqual(self.number(rig), 1)
+        other = self.other(rig)
+        rig.net.pass_time(5)
+        self.point_at(rig, "http://other.test/")
+        self.assertEqual(self.number(rig), 7)
+        self.assertEqual(rig.request(f"{SUITE}/{NAME}").body, other.packages)
+
+    def test_other_repository_then_older(self) -> None:
+        """From then on it is held to its own dates, also after a restart."""
+        rig = self.start()
+        self.number(rig)
+        other = self.other(rig)
+        self.point_at(rig, "http://other.test/")
+        self.number(rig)
+        rig.net.pass_time(5)
+        other.publish(8, date=START - 9000)
+        self.point_at(rig, "http://other.test/")
+        rig.net.origins[rig.net.names["other.test"][0], 80].answer = other.answer
+        rig.net.pass_time(1000)
+        self.assertEqual(self.number(rig), 7)
+
+    def test_one_more_mirror(self) -> None:
+        """Where one of the mirrors is still the same, an older Release is that of a mirror that lags behind."""
+        rig = self.start()
+        self.number(rig)
+        self.other(rig)
+        rig.net.pass_time(5)
+        self.point_at(rig, "http://other.test/", "http://origin.test/")
+        rig.net.pass_time(1000)
+        self.assertEqual(self.number(rig), 1)
+
+    def test_other_repository_is_down(self) -> None:
+        """Until it answers, what there is is served."""
+        rig = self.start()
+        self.number(rig)
+        rig.net.pass_time(5)
+        self.point_at(rig, "http://nowhere.test/")
+        self.assertEqual(self.number(rig), 1)
+
+    def forget(self, rig: Rig) -> None:
+        """Leave the record as it was written before it said which upstreams it is of."""
+        assert isinstance(rig.backend, AptBackend)
+        key = rig.backend.state.suites[SUITE].record_key
+        body: Any = self.successResultOf(rig.run(rig.kitchen.stored(key)))
+        record = json.loads(self.successResultOf(rig.run(rig.kitchen.read(body, 10**6))))
+        del record["upstreams"]
+        rig.run(rig.kitchen.make(key, "before", lambda: [json.dumps(record).encode()]))
+
+    def test_record_without(self) -> None:
+        """Such a record is read; where what is served came from is not known, an older Release is not taken."""
+        rig = self.start()
+        self.number(rig)
+        rig.net.pass_time(5)
+        self.forget(rig)
+        self.other(rig, by_date=False)
+        rig.net.pass_time(1000)
+        self.point_at(rig, "http://other.test/")
+        self.assertEqual(self.number(rig), 1)
+
+    def test_confirmed_by_a_look(self) -> None:
+        """A look that finds what is served completes it."""
+        rig = self.start()
+        self.number(rig)
+        rig.net.pass_time(5)
+        self.forget(rig)
+        self.point_at(rig, "http://origin.test/")
+        self.assertEqual(self.number(rig), 1)
+        self.other(rig)
+        rig.net.pass_time(5)
+        self.point_at(rig, "http://other.test/")
+        self.assertEqual(self.number(rig), 7)
+
+
+class AbsentTests(RecordCase):
+    """Suites that are not there."""
+
+    def test_no_record(self) -> None:
+        """Whoever asks for suites that are not there does not fill the disk with records of them."""
+        rig = self.start()
+        before = rig.stored
+        for number in range(20):
+            self.assertEqual(rig.request(f"dists/none-{number}/InRelease").status, 404)
+        rig.net.pass_time(60)
+        self.assertEqual(rig.stored, before)
+
+
+class SureTests(RecordCase):
+    """What counts as the upstream's word."""
+
+    def test_refreshing(self) -> None:
+        """A copy that is just being refreshed behind is one: the upstream is not said to fail."""
+        rig = self.start(ttl=1.0, stale_while_revalidate=0.0)
+        self.number(rig)
+        self.mirror.publish(2)
+        for moment in range(3):
+            rig.net.pass_time(2)
+            client = rig.request(f"{SUITE}/InRelease")
+            self.assertEqual((client.status, client.headers["x-cache"]), (200, "REVALIDATED"), moment)
+        self.assertEqual(self.number(rig), 2)
