@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request, datetimeToString
 from twisted.web.http_headers import Headers
 
+from vault.web.ahead import Ahead
 from vault.web.errors import plain_text, reason_phrase
 from vault.web.limits import StallWatch, unsent_bytes
 from vault.web.request import MAX_BODY, VaultRequest
@@ -82,6 +83,7 @@ class VaultChannel(HTTPChannel):
         """Begin to wait for a request."""
         super().connectionMade()
         self.notes: dict[str, Any] = {}  # what recipes note about this client's connection
+        self._ahead = Ahead(self)
         socket = self.transport.transport if self.isSecure() else self.transport
         self.stall = StallWatch(
             self.site.reactor, lambda: unsent_bytes(socket), lambda: self.site.limits.stall_timeout, self._stalled
@@ -187,6 +189,8 @@ class VaultChannel(HTTPChannel):
             self._tunnel.from_client(data)
         elif not self.closing:
             super().rawDataReceived(data)
+            if self.state is State.HANDLING and self._dataBuffer:
+                self._ahead.look(self._dataBuffer)
 
     def become(self, tunnel: Tunnel) -> None:
         """From now on everything that arrives is ``tunnel``'s, beginning with what waits."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -83,6 +85,31 @@ class ArtifactResource(Resource):
     def render_HEAD(self, request: VaultRequest) -> int:
         """Answer with the artifact's head."""
         return self.render_GET(request)
+
+    def begin(self, request: VaultRequest) -> Deferred[bool]:
+        """Begin to fetch what a request will need that waits for its turn; fires with False where it cannot be kept.
+
+        What goes wrong will go wrong again when the request is answered, and be said then.
+        """
+
+        def wrong(failure: Failure) -> bool:
+            if not failure.check(VaultError):
+                self.log.failure("looking ahead went wrong", failure)
+            return True
+
+        return ensureDeferred(self._begin(request)).addErrback(wrong)
+
+    async def _begin(self, request: VaultRequest) -> bool:
+        headers = request.joined_headers()
+        wanted = self._wanted(headers)
+        asked = self._asked(request, headers)
+        if isinstance(wanted, Artifact):
+            found = await self.kitchen.find(wanted, asked)
+        else:
+            # What recipes note is of requests that are answered.
+            found = await wanted.find(self.kitchen, replace(asked, notes=deepcopy(asked.notes)))
+        _unread(found)
+        return found.how is not How.BYPASS
 
     async def _answer(self, request: VaultRequest) -> None:
         try:
