@@ -67,6 +67,7 @@ class Asked:
 
     ``head_only``: it is a HEAD.  ``no_cache``: the client asks for validation (RFC 9111 section 5.2.1.4).  ``notes``
     belongs to the client's connection and lives as long: what an earlier request on it was given can be noted there.
+    ``client`` in it is the client's address, where a client asks.
     """
 
     head_only: bool = False

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest import mock
+
+from twisted.internet.address import IPv4Address
 
 from tests.backends.test_apt import NAME, SUITE, Mirror
-from tests.memory import START, Asked, Rig, RigCase
+from tests.memory import START, Asked, Client, Rig, RigCase
+from tests.web.test_ahead import APT, get
 from vault.backends.apt import AptBackend
 
 
@@ -156,3 +160,54 @@ class SureTests(RecordCase):
             client = rig.request(f"{SUITE}/InRelease")
             self.assertEqual((client.status, client.headers["x-cache"]), (200, "REVALIDATED"), moment)
         self.assertEqual(self.number(rig), 2)
+
+
+class UndescribedTests(RecordCase):
+    """Packages that no index file describes."""
+
+    def test_asked_again(self) -> None:
+        """A client that asks once more within minutes, on whatever connection, gets what the upstream has now."""
+        rig = self.start()
+        self.assertEqual(rig.request("pool/p.deb").body, b"package 1")
+        self.mirror.publish(2)
+        rig.net.pass_time(60)
+        before = len(rig.origin.requests)
+        self.assertEqual(rig.request("pool/p.deb").body, b"package 2")
+        rig.net.pass_time(60)
+        self.mirror.down = True
+        self.assertEqual(rig.request("pool/p.deb").body, b"package 2")
+        self.assertGreater(len(rig.origin.requests), before)
+
+    def test_asked_later(self) -> None:
+        """Later it is from the cache: files of a pool do not change."""
+        rig = self.start()
+        self.assertEqual(rig.request("pool/p.deb").body, b"package 1")
+        self.mirror.publish(2)
+        rig.net.pass_time(3600)
+        client = rig.request("pool/p.deb")
+        self.assertEqual((client.body, client.headers["x-cache"]), (b"package 1", "HIT"))
+
+    def test_other_client(self) -> None:
+        """What one client was given is no reason to ask for another."""
+        rig = self.start()
+        self.assertEqual(rig.request("pool/p.deb").body, b"package 1")
+        self.mirror.publish(2)
+        rig.net.pass_time(60)
+        with mock.patch.object(Client, "PEER", IPv4Address("TCP", "192.0.2.51", 40000)):
+            self.assertEqual(rig.request("pool/p.deb").headers["x-cache"], "HIT")
+
+    def test_waiting(self) -> None:
+        """That it waited in a pipeline before it was answered is not asking twice."""
+        rig = self.start()
+        rig.request("pool/p.deb")
+        self.mirror.publish(2)
+        rig.net.pass_time(3600)
+        answer, rig.origin.answer = rig.origin.answer, lambda asked: None
+        client = rig.request("pool/other.deb", APT)
+        client.channel.dataReceived(get("pool/p.deb"))
+        rig.net.pass_time()
+        rig.origin.answer = answer
+        answer(rig.origin.last)
+        rig.net.pass_time()
+        self.assertIn(b"X-Cache: HIT", client.raw)
+        self.assertIn(b"package 1", client.raw)

@@ -36,7 +36,8 @@ RECENT = 5.0
 FILE_TTL = 7 * 86400.0
 """Seconds after which a file that no index file describes is asked for again."""
 
-NOTED = 64
+HANDED = 600.0
+"""Seconds within which a client that asks again for a file which no index file describes wants another one."""
 
 
 async def freshen(backend: AptBackend, kitchen: IKitchen, suite: Suite, insist: bool) -> tuple[How, str | None]:
@@ -226,7 +227,8 @@ class FileRecipe:
         """The file as the index files in use describe it; one that they do not know is asked for again now and then."""
         known = await self._described(kitchen)
         if not known:
-            return await kitchen.find(self.backend.artifact(self.path, max_age=FILE_TTL), self._insisting(asked))
+            artifact = self.backend.artifact(self.path, max_age=FILE_TTL)
+            return await kitchen.find(artifact, self._insisting(kitchen, asked))
         artifacts = [self.backend.artifact(self.path, digest=one.digest, size=one.size) for one in known]
         if len(artifacts) > 1:
             # Suites that were made at different times: what is stored will do if one of them has it so.
@@ -252,13 +254,17 @@ class FileRecipe:
         found = await self.backend.state.packages.look_up(kitchen, index, key, [self.path.rpartition("/")[2]])
         return (found,) if found is not None else ()
 
-    def _insisting(self, asked: Asked) -> Asked:
-        """A client that asks for the same again, on the same connection, did not like what it got."""
-        before: list[str] = asked.notes.setdefault("apt files", [])
-        again = self.path in before
-        if not again:
-            before.append(self.path)
-            del before[:-NOTED]
+    def _insisting(self, kitchen: IKitchen, asked: Asked) -> Asked:
+        """A client that soon asks for the same again did not like what it got: apt that was run once more, say.
+
+        What it got may have been broken, or replaced under the same name; only the client's own index file knows.
+        """
+        client = asked.notes.get("client")
+        if client is None:
+            return asked
+        handed = self.backend.handed(kitchen)
+        again = handed.get(f"{client} {self.path}") is not None
+        handed.note(f"{client} {self.path}", HANDED)
         return replace(asked, no_cache=again)
 
 

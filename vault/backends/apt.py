@@ -34,13 +34,15 @@ MOST_SUITES = 1000
 class State:
     """What a backend has learnt: it lasts as long as the backend, and over a change of the rest of the configuration.
 
-    ``suspects`` has the keys under which something else came than was wanted.
+    ``suspects`` has the keys under which something else came than was wanted, ``handed`` the files that no index file
+    describes, each with the client it was given to.
     """
 
     def __init__(self) -> None:
         self.suites: dict[str, Suite] = {}
         self.packages = Packages(self.suites.values)
         self.suspects: Memory | None = None
+        self.handed: Memory | None = None
         self.loaded = False
 
 
@@ -160,6 +162,12 @@ class AptBackend(Backend):
         if self.state.suspects is None:
             self.state.suspects = Memory(kitchen.now)
         return self.state.suspects
+
+    def handed(self, kitchen: IKitchen) -> Memory:
+        """The clients that lately got a file which no index file describes: ``client path``."""
+        if self.state.handed is None:
+            self.state.handed = Memory(kitchen.now)
+        return self.state.handed
 
 
 def make_backend(name: str, options: Options) -> AptBackend:

@@ -82,7 +82,8 @@ class VaultChannel(HTTPChannel):
     def connectionMade(self) -> None:
         """Begin to wait for a request."""
         super().connectionMade()
-        self.notes: dict[str, Any] = {}  # what recipes note about this client's connection
+        # What recipes note about this client's connection; they may ask whose it is.
+        self.notes: dict[str, Any] = {"client": str(getattr(self.getPeer(), "host", ""))}
         self._ahead = Ahead(self)
         socket = self.transport.transport if self.isSecure() else self.transport
         self.stall = StallWatch(
