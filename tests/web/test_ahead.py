@@ -75,6 +75,15 @@ class AheadTests(RigCase):
             self.assertEqual(self.asked(rig), ["/0"], waiting)
             client.leave()
 
+    def test_behind_others(self) -> None:
+        """Only what waits behind a GET is looked at: behind a CONNECT it is for another server."""
+        rig = self.rig()
+        client = rig.request("0", APT, method="HEAD")
+        client.channel.dataReceived(get("1"))
+        rig.net.pass_time()
+        self.assertEqual(self.asked(rig), ["/0"])
+        client.leave()
+
     def test_client_leaves(self) -> None:
         """What was begun comes to its end without the client, and nothing is logged for what was never answered."""
         rig = self.rig()

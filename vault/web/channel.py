@@ -190,7 +190,8 @@ class VaultChannel(HTTPChannel):
             self._tunnel.from_client(data)
         elif not self.closing:
             super().rawDataReceived(data)
-            if self.state is State.HANDLING and self._dataBuffer:
+            # Behind a CONNECT it may be meant for another server.
+            if self.state is State.HANDLING and self._dataBuffer and self.requests[0].method == b"GET":
                 self._ahead.look(self._dataBuffer)
 
     def become(self, tunnel: Tunnel) -> None:
