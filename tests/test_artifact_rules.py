@@ -186,6 +186,22 @@ class SupersedingTests(RuleCase):
         rig.origin.requests.clear()
         self.assertEqual(self.fetch(rig, artifact).how, How.HIT)
 
+    def test_mistake(self) -> None:
+        """A mistake of the vault's own while it looks at an answer costs the request, but no connection upstream."""
+
+        def wrong(stored: Head, answer: Head) -> bool:
+            raise ValueError("a mistake")
+
+        rig = self.rig(stale_while_revalidate=0.0, max_connections=1)
+        rig.fill("a", b"hello")
+        artifact = rig.artifact(max_age=60.0, supersedes=wrong)
+        rig.origin.answer = lambda asked: asked.head(200, length=1_000_000)
+        for number in range(1, 4):
+            rig.net.pass_time(100)
+            self.assertEqual(self.fetch(rig, artifact).how, How.STALE)
+            self.assertEqual(len(rig.origin.requests), 1 + number)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 3)
+
 
 class GoneTests(RuleCase):
     """``gone_ttl``."""

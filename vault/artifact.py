@@ -59,6 +59,9 @@ MADE_FROM = "X-Vault-Made-From"
 """In the stored head of a document that was made of others: what it was made of."""
 
 
+GONE = "X-Vault-Gone"
+"""In a stored head: since when (POSIX seconds) the upstream has said that there is no such thing any more."""
+
 VERIFIED = "X-Vault-Digest"
 """In the stored head of a body that was verified by another digest than sha256: that digest, as its string."""
 

@@ -32,6 +32,9 @@ A client that takes it as fast as it comes is sent until its socket is full: to 
 a tenth of the rate.  Of a growing body, which a crowd may be reading, each is sent a piece in turn.
 """
 
+NO_DESCRIPTOR = 0.1
+"""Seconds until it is tried again where the process may open nothing more."""
+
 Span = tuple[int, int | None]
 Part = bytes | Span
 
@@ -185,7 +188,11 @@ class Delivery:
     def _watch_socket(self) -> None:
         if self.wants_room:
             if self._socket is None:  # most of what is short never needs it
-                self._socket = _SendfileSocket(self._reactor, self._transport.fileno(), self)
+                try:
+                    self._socket = _SendfileSocket(self._reactor, self._transport.fileno(), self)
+                except OSError:  # the process has no descriptor left for it
+                    self._later = self._reactor.callLater(NO_DESCRIPTOR, self._flush_again)
+                    return
             self._socket.startWriting()
         elif self._socket is not None:
             self._socket.stopWriting()

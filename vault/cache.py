@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from vault.answer import Answer
-from vault.artifact import ASKED, Artifact, Headers
+from vault.artifact import ASKED, GONE, Artifact, Headers
 from vault.errors import Missing, Offline, Unavailable, UpstreamError, VaultError
 from vault.feed import Feed, content_range, contradicts
 from vault.freshness import elapsed, fresh, lifetime, resume_validator, staleness
@@ -23,9 +23,10 @@ from vault.memory import Memory
 from vault.outcome import Found, How
 from vault.rate import Rate, steady
 from vault.sources import Sources
+from vault.stages import Outcome, State
 from vault.store.body import GrowingBody, StoredBody
 from vault.store.store import Store
-from vault.transfer import Outcome, State, Transfer
+from vault.transfer import Transfer
 from vault.urls import mark_of, plain
 from vault.verified import contradicted
 
@@ -40,10 +41,6 @@ PASS_MEMORY = 60.0
 
 NEAR_SECONDS = 2.0
 NEAR_BYTES = 1024 * 1024
-
-
-GONE = "X-Vault-Gone"
-"""In a stored head: since when (POSIX seconds) the upstream says that there is no such thing."""
 
 
 class _Nobody:

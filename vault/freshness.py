@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from functools import lru_cache
 
-from vault.artifact import PRIVATE_NOTE, Artifact, Head, Headers
+from vault.artifact import GONE, PRIVATE_NOTE, Artifact, Head, Headers
 
 FRAMING = frozenset({"content-length", "transfer-encoding"})
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
@@ -40,6 +40,10 @@ CLOCK_MARGIN = 60
 
 _DIRECTIVE = re.compile(r'([^\s,;="]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^\s,;"]*)))?')
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+LONGEST_DATE = 40
+USUAL = 256
+"""Longer values of Cache-Control are not remembered: whoever sends them may send many."""
+
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _TIME = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
 _DATES = tuple(
@@ -52,10 +56,14 @@ _DATES = tuple(
 )
 
 
-@lru_cache(256)
 def parse_date(value: str | None) -> int | None:
     """The POSIX seconds of an HTTP-date in one of the three forms of RFC 9110 section 5.6.7; None for anything else."""
     text = (value or "").strip()
+    return _date(text) if len(text) <= LONGEST_DATE else None
+
+
+@lru_cache(256)
+def _date(text: str) -> int | None:
     match = next(filter(None, (form.fullmatch(text) for form in _DATES)), None)
     if match is None or match["month"].lower() not in _MONTHS:
         return None
@@ -89,9 +97,13 @@ def cache_control(head: Head) -> Mapping[str, str | None]:
     return directives_of(head.get("Cache-Control") or "")
 
 
-@lru_cache(64)
 def directives_of(value: str) -> Mapping[str, str | None]:
     """``cache_control`` of a field's value."""
+    return _directives(value) if len(value) <= USUAL else _directives.__wrapped__(value)
+
+
+@lru_cache(256)
+def _directives(value: str) -> Mapping[str, str | None]:
     found: dict[str, str | None] = {}
     for match in _DIRECTIVE.finditer(value):
         name, quoted, token = match[1].lower(), match[2], match[3]
@@ -246,7 +258,7 @@ def freshen(stored: Head, answer: Head) -> Head:
     """
     updates = tuple((name, value) for name, value in answer.headers if name.lower() not in KEPT_BY_304)
     # Date and Age tell of one message: the old message's, beside the new time of receipt, would give a wrong age.
-    replaced = {name.lower() for name, _ in updates} | {"date", "age", "x-vault-gone"}
+    replaced = {name.lower() for name, _ in updates} | {"date", "age", GONE.lower()}
     kept = tuple((name, value) for name, value in stored.headers if name.lower() not in replaced)
     return replace(stored, headers=kept + updates, requested_at=answer.requested_at, received_at=answer.received_at)
 

@@ -18,8 +18,7 @@ It belongs to the cache, not to the client whose request began it: that client m
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import Enum, auto
+from dataclasses import replace
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -27,12 +26,13 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from vault.answer import Answer
-from vault.artifact import Artifact, Head, Headers
+from vault.artifact import GONE, Artifact, Head, Headers
 from vault.errors import BrokenAnswer, DigestMismatch, Truncated, Unavailable, VaultError
 from vault.feed import Changed, Feed, content_range, contradicts, total_of
 from vault.freshness import fresh, freshen, matches, resume_validator, storable, validators
 from vault.rate import Rate
 from vault.sources import Sources
+from vault.stages import Outcome, State
 from vault.store.body import GrowingBody, StoredBody
 from vault.store.partials import Partial
 from vault.store.store import Store
@@ -41,34 +41,6 @@ from vault.urls import mark_of, plain
 
 UNREAD_LIMIT = 10.0
 """Seconds after which a body that is only passed through is given up when nobody has begun to read it."""
-
-
-class State(Enum):
-    """See the table above."""
-
-    ASKING = auto()
-    STREAMING = auto()
-    COMPLETE = auto()
-    FRESHENED = auto()
-    REFUSED = auto()
-    FAILED = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What those who wait for the head are told.
-
-    ``body`` is None only for those who must ask for themselves.  ``first`` is true for whoever began the transfer.
-    ``delimited`` is False where only closing the connection can end the body (RFC 9112 section 6.3), ``uncacheable``
-    is True where the answer itself may not be stored, whatever the disk could do.
-    """
-
-    state: State
-    body: GrowingBody | StoredBody | None
-    first: bool = False
-    delimited: bool = True
-    status: int = 200
-    uncacheable: bool = False
 
 
 class Transfer:
@@ -195,6 +167,13 @@ class Transfer:
             assert partial is not None
             await self._finish_partial(partial)
             return
+        try:
+            await self._take(answer, partial, leave)
+        except BaseException:
+            answer.abort()  # its connection is given back, whatever it was that went wrong
+            raise
+
+    async def _take(self, answer: Answer, partial: Partial | None, leave: Callable[[Transfer], None]) -> None:
         renewed = self._renewed(answer)
         if renewed is not None:
             assert self._stored is not None
@@ -231,7 +210,8 @@ class Transfer:
         if supersedes is None or supersedes(stored.head, answer.head):
             return None
         self.log.warn("{key}: the upstream has an older copy than the stored one", key=plain(self.artifact.key))
-        return replace(stored.head, requested_at=answer.head.requested_at, received_at=answer.head.received_at)
+        head = stored.head.with_headers({GONE: None})
+        return replace(head, requested_at=answer.head.requested_at, received_at=answer.head.received_at)
 
     async def _begin(self, answer: Answer, leave: Callable[[Transfer], None]) -> None:
         """A whole body comes: into the store, or past it."""

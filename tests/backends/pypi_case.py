@@ -49,7 +49,7 @@ class PyPICase(RigCase):
         self.rig_ = self.rig(made.upstreams, made, **(upstream or {"stale_while_revalidate": 0.0}))
         self.pages: dict[str, tuple[str, bytes]] = {}
         self.files: dict[str, bytes | Callable[[Asked], object]] = {}
-        self.serials: dict[str, int] = {}
+        self.serials: dict[str, int | str] = {}
         self.rig_.origin.answer = self._answer_page
         self.host = self.rig_.net.origin("files.test")
         self.host.answer = self._answer_file

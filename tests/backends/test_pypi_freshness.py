@@ -205,6 +205,27 @@ class FreshnessTests(PyPICase):
         rig.net.pass_time(3100)
         self.assertEqual(self.get("simple/a/", ASK_JSON).status, 404)
 
+    def test_gone_and_back(self) -> None:
+        """The time of a project that has gone begins anew where its index had it meanwhile, if only an older page."""
+        rig = self.vault(gone_ttl=3000.0)
+        self.put("a", page(entry("a-1.zip", b"x")), serial=7)
+        self.links()
+        for status in (404, 200, 404):
+            self.pages.clear()
+            if status == 200:
+                self.put("a", page(entry("a-0.zip", b"x")), serial=6)
+            rig.net.pass_time(2000)
+            self.assertEqual(list(self.links()), ["a-1.zip"], status)
+
+    def test_absurd_serial(self) -> None:
+        """A serial of thousands of digits is none, and harms nobody."""
+        rig = self.vault()
+        for number in range(3):
+            self.put("a", page(entry(f"a-{number}.zip", b"x")))
+            self.serials["/simple/a/"] = "9" * 5000
+            self.assertEqual(list(self.links()), [f"a-{number}.zip"])
+            rig.net.pass_time(700)
+
     def test_quarantine(self) -> None:
         """Files that an index takes back are gone with the next page."""
         rig = self.vault()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import socket
@@ -176,6 +177,22 @@ class SendfileTests(TestCase):
         self.client.transport.resumeProducing()
         await done
         await self.check(DATA)
+
+    async def test_no_descriptor(self) -> None:
+        """Where the process can open nothing more just then, the client gets the rest as soon as it can."""
+        real, calls = os.dup, []
+
+        def full(descriptor: int) -> int:
+            calls.append(descriptor)
+            if len(calls) < 3:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return real(descriptor)
+
+        self.patch(os, "dup", full)
+        self.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
+        await self.deliver(self.stored(), (0, None))
+        await self.check(DATA)
+        self.assertEqual(len(calls), 3)
 
     async def test_stalled_client(self) -> None:
         """A client that takes nothing for too long is cut off."""

@@ -75,6 +75,23 @@ class AheadTests(RigCase):
             self.assertEqual(self.asked(rig), ["/0"], waiting)
             client.leave()
 
+    def test_last_on_its_connection(self) -> None:
+        """A request with a body is answered where its connection ends with it, too."""
+        for version, method, fields, body in (
+            ("1.1", "POST", ["Connection: close", "Content-Length: 2"], b"ab"),
+            ("1.1", "PUT", ["Connection: close", "Transfer-Encoding: chunked"], b"2\r\nab\r\n0\r\n\r\n"),
+            ("1.0", "POST", ["Content-Length: 2"], b"ab"),
+        ):
+            rig = self.rig()
+            client = rig.request("kept", APT)
+            rig.origin.last.answer(200, body=b"x")
+            rig.net.pass_time()
+            line = f"{method} /files/kept HTTP/{version}"
+            client.channel.dataReceived("\r\n".join([line, HOST, *fields, "", ""]).encode())
+            client.channel.dataReceived(body)
+            rig.net.pass_time()
+            self.assertEqual(client.raw.count(b" 405 Method"), 1, (version, method))
+
     def test_behind_others(self) -> None:
         """Only what waits behind a GET is looked at: behind a CONNECT it is for another server."""
         rig = self.rig()

@@ -14,6 +14,7 @@ store.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
@@ -34,6 +35,7 @@ VERSION = "2"
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 SERIAL = "X-PyPI-Last-Serial"
+_SERIAL = re.compile(r"[0-9]{1,18}")
 LARGEST = 100 * 1024 * 1024
 """The most bytes of a page; the list of all projects of the public index has some tens of millions."""
 
@@ -304,7 +306,7 @@ def _built(build: Callable[[bytes], list[bytes]], data: bytes, content_encoding:
 def not_older(stored: Head, answer: Head) -> bool:
     """False for an answer with a lower serial than the stored page of the same index: a mirror lags behind."""
     serials = [head.get(SERIAL) or "" for head in (stored, answer)]
-    if stored.get(NOTED_URL) != answer.get(NOTED_URL) or not all(serial.isdecimal() for serial in serials):
+    if stored.get(NOTED_URL) != answer.get(NOTED_URL) or not all(map(_SERIAL.fullmatch, serials)):
         return True
     return int(serials[1]) >= int(serials[0])
 

@@ -191,7 +191,8 @@ class VaultChannel(HTTPChannel):
         elif not self.closing:
             super().rawDataReceived(data)
             # Behind a CONNECT it may be meant for another server.
-            if self.state is State.HANDLING and self._dataBuffer and self.requests[0].method == b"GET":
+            handling = self.state is State.HANDLING and self.requests  # none, where a last one is answered already
+            if handling and self._dataBuffer and self.requests[0].method == b"GET":
                 self._ahead.look(self._dataBuffer)
 
     def become(self, tunnel: Tunnel) -> None:
