@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from zope.interface import implementer
 
 from tests.memory import Rig, RigCase
@@ -207,6 +207,18 @@ class KitchenTests(RigCase):
         self.failureResultOf(self.made(rig, "1", broken()), ValueError)
         body = self.successResultOf(self.made(rig, "1", [b"good"]))
         self.assertEqual(body.length, 4)
+
+    def test_read_in_turns(self) -> None:
+        """While a large document is read, others have their turn."""
+        rig = self.rig()
+        rig.fill("a", b"x" * 5_000_000)
+        body = self.successResultOf(rig.run(rig.kitchen.fetch(rig.artifact("a")))).body
+        at_once: list[bytes] = []
+        reading = ensureDeferred(rig.kitchen.read(body, 10_000_000)).addCallback(at_once.append)
+        self.assertEqual(at_once, [])
+        rig.net.pass_time()
+        self.successResultOf(reading)
+        self.assertEqual(len(at_once[0]), 5_000_000)
 
     def test_read_limit(self) -> None:
         """A body that grows beyond the limit is refused as soon as that is known."""
