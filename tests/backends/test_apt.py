@@ -235,10 +235,29 @@ class GenerationTests(RigCase):
         rig.net.pass_time(400)
         self.mirror.publish(4)
         self.number(rig)
+        rig.net.pass_time(70)
         self.assertEqual(self.number(rig), 4)
         self.mirror.publish(5)
         rig.net.pass_time(1000)
         self.assertEqual(self.number(rig), 5)
+
+    def test_hiccup(self) -> None:
+        """What failed long ago is no reason to go on without an index file that is just being published."""
+        rig = self.start()
+        self.number(rig)
+        self.index(rig)
+        self.mirror.refused = "binary-all"
+        self.mirror.publish(2)
+        self.number(rig)
+        rig.net.pass_time(400)
+        self.assertEqual(self.number(rig), 1)
+        rig.net.pass_time(3600)
+        self.mirror.publish(3)
+        self.number(rig)
+        self.assertEqual(self.number(rig), 1)
+        self.mirror.refused = "#"
+        rig.net.pass_time(70)
+        self.assertEqual(self.number(rig), 3)
 
     def test_asked_while_it_comes(self) -> None:
         """What a client got in part only is not needed in new generations; what came whole in the end is."""

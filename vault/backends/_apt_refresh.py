@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 TORN_PATIENCE = 600.0
 """Seconds after which half of a pair, or a listed file that cannot be had, counts as meant so."""
 
+NEW_PATIENCE = 60.0
+"""Seconds for which a file is waited for in each generation, however long earlier ones have been without it."""
+
 PAUSES = (1.0, 2.0, 4.0, 6.0, 8.0, 15.0, 30.0, 30.0, 60.0, 60.0)
 """Seconds between looks while a new generation is not whole."""
 
@@ -294,7 +297,16 @@ async def _complete(
             except VaultError as error:
                 if lenient and isinstance(error, Missing):
                     continue
-                if suite.waited(kitchen, name) < TORN_PATIENCE:
+                # An outage says nothing of the file, and that an earlier generation lacked it little of a new one.
+                waited = (
+                    ()
+                    if isinstance(error, Unavailable)
+                    else (
+                        suite.waited(kitchen, name) >= TORN_PATIENCE,
+                        suite.waited(kitchen, f"{name} {release.files[name].digest}") >= NEW_PATIENCE,
+                    )
+                )
+                if not waited or not all(waited):
                     raise Torn(f"{name} cannot be had as the new Release lists it: {error}") from error
                 log.warn("{suite}: gone on without {name}: {error}", suite=suite.key(""), name=name, error=str(error))
                 suite.give_up(kitchen, name)

@@ -26,8 +26,8 @@ from vault.urls import mark_of
 MAX_RELEASE = 32 * 1024 * 1024
 """Bytes of a Release file at most; those of large archives have a few hundred thousand."""
 
-KEPT = 8
-"""Generations kept at most, beside the one that is served."""
+KEPT = 100
+"""Generations kept at most, beside the one that is served: a day of one that is published each quarter of an hour."""
 
 ASKED_FOR = 7 * 86400.0
 """Seconds for which an index file that a client asked for counts as needed in new generations."""
