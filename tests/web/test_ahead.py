@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 from tests.memory import Asked, Client, Rig, RigCase
 from vault.web.ahead import AHEAD
 
@@ -128,6 +130,16 @@ class AheadTests(RigCase):
         rig = self.rig()
         rig.site.request_rate.per_second = 5.0
         client = self.send(rig, get("1"))
+        self.assertEqual(self.asked(rig), ["/0"])
+        client.leave()
+
+    def test_not_allowed(self) -> None:
+        """Nothing is begun for an address that may not ask any more."""
+        rig = self.rig()
+        client = self.send(rig)
+        rig.site.access_allow = (ip_network("192.0.2.1/32"),)
+        client.channel.dataReceived(get("1"))
+        rig.net.pass_time()
         self.assertEqual(self.asked(rig), ["/0"])
         client.leave()
 

@@ -82,6 +82,8 @@ class Ahead:
         request.method, request.uri, request.clientproto = b"GET", target, b"HTTP/1.1"
         request.requestHeaders = headers
         request.client, request.host = self._channel.getPeer(), self._channel.getHost()
+        if not request.allowed():
+            return
         resource: IResource = self._channel.site.resource.getChildWithDefault(b"", request)
         begin = getattr(resource, "begin", None)
         if begin is not None:

@@ -132,7 +132,7 @@ class VaultRequest(server.Request):
         if self.channel.surplus:
             self.channel.refuse(503, "Too many clients are connected; try again soon.", retry_after=5.0)
             return True
-        if not self._allowed():
+        if not self.allowed():
             self._say(403, "This client address is not allowed to use this server.")
             return True
         wait = self.site.request_rate.take(self.client_host)
@@ -170,7 +170,8 @@ class VaultRequest(server.Request):
             self.setHeader(name, value)
         respond(self, status, text, retry_after, form)
 
-    def _allowed(self) -> bool:
+    def allowed(self) -> bool:
+        """True if clients of this address may use this server."""
         networks = self.site.access_allow
         if not networks or not self.client_host:
             return True
