@@ -73,6 +73,24 @@ class FileTests(PyPICase):
         self.assertEqual(self.follow("a-2.zip", more=".provenance").body, b"{}")
         self.assertEqual(self.follow("a-2.zip", more=".metadata").status, 404)
 
+    def test_signature(self) -> None:
+        """Nothing proves a signature: it is asked for again after ``ttl``, and served on while its host is down."""
+        for content in (b"z", None):
+            self.vault()
+            self.put("a", page(entry("a-2.zip", content, **{"gpg-sig": True})))
+            signature = self.links()["a-2.zip"] + ".asc"
+            for body in (b"<html>Log in</html>", b"signature", b"another signature"):
+                self.files["/packages/a-2.zip.asc"] = body
+                for how in ("MISS", "HIT"):
+                    client = self.rig_.request(signature)
+                    self.assertEqual((client.status, client.body, client.headers["x-cache"]), (200, body, how))
+                    self.assertNotIn("immutable", client.headers.get("cache-control", ""))
+                self.rig_.net.pass_time(700)
+            self.files["/packages/a-2.zip.asc"] = lambda asked: asked.answer(503)
+            self.rig_.origin.answer = lambda asked: asked.answer(503)
+            client = self.rig_.request(signature)
+            self.assertEqual((client.body, client.headers["x-cache"]), (b"another signature", "STALE"))
+
     def test_no_companions(self) -> None:
         """Where it says nothing there are none, and the upstream is not asked."""
         for more in (".asc", ".provenance", ".asc.metadata"):

@@ -76,15 +76,14 @@ class FileRecipe:
     async def _stored(self, kitchen: IKitchen, mark: str) -> Found | None:
         """What is stored, where nothing more need be known of it: it never changes."""
         name = self.path[-1]
-        if name.endswith((".provenance", ".metadata")):
+        if name.endswith(COMPANIONS):
             return None  # what the page says of it now decides: uv relies on metadata without checking it
         body = await kitchen.stored(self._key(self.path[0], mark, name))
-        if body is None or (body.head.get("Content-Encoding") is not None and name.endswith(COMPANIONS)):
+        if body is None:
             return None
         if mark.startswith("u") and volatile(body.head):
             return None  # it may have to be asked for again
-        proved = not mark.startswith("u") and not name.endswith(COMPANIONS)
-        return self._served(Found(body, How.HIT), _digest_of(body, mark) if proved else None)
+        return self._served(Found(body, How.HIT), None if mark.startswith("u") else _digest_of(body, mark))
 
     async def _linked(self, kitchen: IKitchen, project: str) -> tuple[Link, str]:
         """The link that the page of a project has to it; the page is asked for again where it has none."""
