@@ -182,6 +182,21 @@ class FileTests(PyPICase):
         self.assertEqual((client.body, client.headers["content-encoding"]), (b"anything", "gzip"))
         self.assertTrue(self.follow("a-3.zip").aborted)
 
+    def test_fragment(self) -> None:
+        """A hash that is only in the fragment of a page's URL is checked by, and both forms of the page keep it."""
+        known = sha256(b"x" * 5000)
+        self.put("a", page({**entry("a-2.zip"), "url": f"{FILES}/a-2.zip#sha256={known}"}))
+        self.files["/packages/a-2.zip"] = b"y" * 5000
+        target = self.links()["a-2.zip"]
+        self.assertEqual(target, f"/pypi/files/a/{known[:16]}/a-2.zip#sha256={known}")
+        self.assertIn(f'/a-2.zip#sha256={known}"'.encode(), self.get("simple/a/").body)
+        target = target.partition("#")[0]
+        self.assertTrue(self.rig_.request(target).aborted)
+        self.files["/packages/a-2.zip"] = b"x" * 5000
+        client = self.rig_.request(target)
+        self.assertEqual((client.status, client.body), (200, b"x" * 5000))
+        self.assertIn("immutable", client.headers["cache-control"])
+
     def test_credentials(self) -> None:
         """The index's password goes to no other host that a page names, nor to where a redirect leads."""
         self.vault(upstream={"username": "me", "password": "pw"})

@@ -87,6 +87,20 @@ class LinkTests(SynchronousTestCase):
         assert link is not None
         self.assertEqual(link.core_metadata, {"sha256": HASH})
 
+    def test_fragment(self) -> None:
+        """A hash in the URL's fragment counts where the entry has none that is one, and then it proves the file."""
+        for given, fragment, expected in (
+            ({}, f"#sha256={HASH.upper()}", f"sha256:{HASH}"),
+            ({"sha256": "zz"}, f"#egg=a&sha256={HASH}&x", f"sha256:{HASH}"),
+            ({"crc": "00"}, "#md5=" + "0" * 32, "md5:" + "0" * 32),
+            ({"md5": "1" * 32}, f"#sha256={HASH}", "md5:" + "1" * 32),
+            ({"md5": "1" * 32}, "#sha256=zz", "md5:" + "1" * 32),
+        ):
+            link = link_of(simple_json.File("a.zip", "http://a.test/a.zip" + fragment, given), PAGE)
+            assert link is not None
+            self.assertEqual((link.url, str(best_digest(link.hashes))), ("http://a.test/a.zip", expected))
+        self.assertIsNone(link_of(simple_json.File("a.zip", "http://a.test/a.zip#sha256=zz", {}), PAGE))
+
     def test_digests(self) -> None:
         """The digest to verify by is the first that is one."""
         self.assertEqual(str(best_digest({"md5": "0" * 32, "sha256": HASH.upper()})), f"sha256:{HASH}")

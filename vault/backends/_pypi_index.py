@@ -30,7 +30,7 @@ from vault.formats.names import is_name
 from vault.interfaces import IBody, IKitchen
 from vault.outcome import Found, How
 
-VERSION = "2"
+VERSION = "3"
 """Goes up with each change of what is made of the same page."""
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"

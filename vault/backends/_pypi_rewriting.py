@@ -7,7 +7,7 @@ from email.message import Message
 
 from vault.formats import simple_html, simple_json
 from vault.formats.codings import decode
-from vault.formats.links import link_of
+from vault.formats.links import link_of, url_hashes
 
 PIECE = 256 * 1024
 _HTML = ("text/html", "application/vnd.pypi.simple.v1+html")
@@ -77,7 +77,8 @@ class Rewriting:
             if link.uploaded > self._cutoff:
                 self.next = link.uploaded if self.next is None else min(self.next, link.uploaded)
                 return None
-        return self._files + link.path(self._project)
+        fragment = "&".join("=".join(item) for item in url_hashes(file.url).items())
+        return self._files + link.path(self._project) + (fragment and f"#{fragment}")
 
 
 def joined(pieces: Iterable[bytes]) -> list[bytes]:

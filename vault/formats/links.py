@@ -94,8 +94,9 @@ def link_of(file: File, page_url: str) -> Link | None:
     url = absolute(page_url, file.url)
     if url is None or not fit(file.filename):
         return None
+    hashes = hashes_of(file.hashes, url)
     open_way = page_url.startswith("https:") and url.startswith("http:")
-    if open_way and best_digest(file.hashes) is None:
+    if open_way and best_digest(hashes) is None:
         return None
     core_metadata = False if file.core_metadata is None else file.core_metadata
     if open_way and best_digest(core_metadata) is None:
@@ -103,12 +104,35 @@ def link_of(file: File, page_url: str) -> Link | None:
     return Link(
         file.filename,
         url.partition("#")[0],
-        file.hashes,
+        hashes,
         core_metadata,
         bool(file.gpg_sig),
         absolute(page_url, file.provenance),
         posix_time(file.upload_time),
     )
+
+
+def hashes_of(hashes: Hashes, url: str) -> Hashes:
+    """An entry's hashes, or where none of them is of use those of its URL's fragment, by which clients check too."""
+    if "#" not in url or best_digest(hashes) is not None:
+        return hashes
+    return {**hashes, **url_hashes(url)}
+
+
+def url_hashes(url: str) -> dict[str, str]:
+    """The hashes in a URL's fragment, if one of them can be verified by."""
+    if "#" not in url:
+        return {}
+    hashes = fragment_hashes(url.partition("#")[2].strip())
+    return {} if best_digest(hashes) is None else hashes
+
+
+def fragment_hashes(text: str) -> dict[str, str]:
+    """The hashes in ``sha256=...``, of which a fragment may have several among other things."""
+    pairs = (part.partition("=") for part in text.split("&"))
+    return {
+        name: value.lower() for name, _, value in pairs if name in HASH_ORDER and re.fullmatch("[0-9a-fA-F]+", value)
+    }
 
 
 def fit(filename: str) -> bool:

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from vault.formats.json_window import STEP, Text
-from vault.formats.links import absolute
+from vault.formats.links import absolute, fragment_hashes, hashes_of
 from vault.formats.names import is_distribution, is_name, normalise
-from vault.formats.simple_json import HASH_ORDER, File, Meta, best_hash, file_steps, meta_steps, project_steps
+from vault.formats.simple_json import File, Meta, best_hash, file_steps, meta_steps, project_steps
 
 _ANCHORS = 20
 """How many anchors are rendered between two results: as many as a step of the JSON form has files."""
@@ -134,7 +134,7 @@ def _project_anchor(name: str) -> str:
 
 def _file_anchor(file: File) -> str:
     url = file.url.partition("#")[0]
-    fragment = best_hash(file.hashes)
+    fragment = best_hash(hashes_of(file.hashes, file.url))
     attributes = [("href", f"{url}#{fragment[0]}={fragment[1]}" if fragment else url)]
     if file.requires_python is not None:
         attributes.append(("data-requires-python", file.requires_python))
@@ -299,12 +299,12 @@ def _file_entry(base: str, attributes: _Attributes, text: str) -> dict[str, Any]
     filename = next((name for name in (last, text) if is_distribution(name)), None)
     if not url or filename is None:
         return None
-    entry: dict[str, Any] = {"filename": filename, "url": url, "hashes": _fragment_hashes(fragment)}
+    entry: dict[str, Any] = {"filename": filename, "url": url, "hashes": fragment_hashes(fragment)}
     if given.get("data-requires-python"):
         entry["requires-python"] = given["data-requires-python"]
     core_metadata = given.get("data-core-metadata", given.get("data-dist-info-metadata"))
     if core_metadata:
-        entry["core-metadata"] = _fragment_hashes(core_metadata) or core_metadata.lower() == "true"
+        entry["core-metadata"] = fragment_hashes(core_metadata) or core_metadata.lower() == "true"
     if "data-yanked" in given:
         entry["yanked"] = given["data-yanked"] or True
     signed = (given.get("data-gpg-sig") or "").lower()
@@ -313,11 +313,3 @@ def _file_entry(base: str, attributes: _Attributes, text: str) -> dict[str, Any]
     if given.get("data-provenance"):
         entry["provenance"] = given["data-provenance"]
     return entry
-
-
-def _fragment_hashes(text: str) -> dict[str, str]:
-    """The hashes in ``sha256=...``, of which a fragment may have several among other things."""
-    pairs = (part.partition("=") for part in text.split("&"))
-    return {
-        name: value.lower() for name, _, value in pairs if name in HASH_ORDER and re.fullmatch("[0-9a-fA-F]+", value)
-    }
