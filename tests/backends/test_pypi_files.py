@@ -172,6 +172,22 @@ class FileTests(PyPICase):
         bodies = [self.rig_.request(urljoin("/pypi/simple/a/", url)).body for url in urls]
         self.assertEqual(bodies, [self.wheel, b"second"])
 
+    def test_same_name_by_path(self) -> None:
+        """So they are by the paths that they have upstream, with what goes with them."""
+        others = {f"{place}/a-1.whl": place.encode() for place in ("other", "third", "fourth")}
+        entries = [
+            {**entry("a-1.whl", body, **{"gpg-sig": True}), "url": f"{FILES}/{path}"} for path, body in others.items()
+        ]
+        self.put("a", page(entry("a-1.whl", self.wheel), *entries, entry("a-1.whl0", b"x")))
+        for path, body in others.items():
+            self.files[f"/packages/{path}"] = body
+            self.files[f"/packages/{path}.asc"] = body + b" signed"
+        for path, body in others.items():
+            self.assertEqual(self.get(f"files/packages/{path}").body, body)
+            self.assertEqual(self.get(f"files/packages/{path}.asc").body, body + b" signed")
+        self.assertEqual(self.get("files/a-1.whl").body, self.wheel)
+        self.assertEqual(self.get("files/packages/fifth/a-1.whl").status, 404)
+
     def test_unknown_hash(self) -> None:
         """A file without a hash is served as the upstream has it, and one with an old kind of hash is verified."""
         weak = {**entry("a-3.zip"), "hashes": {"md5": hashlib.md5(b"m").hexdigest()}}

@@ -6,7 +6,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from vault.artifact import Head
-from vault.formats.table import PROBE, build, look_up
+from vault.formats.table import PROBE, beginning, build, look_up
 from vault.store.body import MemoryBody
 
 
@@ -37,6 +37,22 @@ class TableTests(SynchronousTestCase):
     def test_first_counts(self) -> None:
         """Of two entries with one key the first counts."""
         self.assertEqual(self.look(b"".join(build([("a", "1"), ("a", "2")])), "a"), "1")
+
+    def test_beginning(self) -> None:
+        """The values of all keys that begin alike are found in their order, and no more of them than are wanted."""
+        keys = ["a", "a.", "a/1", "a/2", "a/3", "a0", "b/1"]
+        data = b"".join(build((key, key.upper() + "v" * PROBE) for key in reversed(keys)))
+        for prefix, most, expected in (
+            ("a/", 10, ["A/1", "A/2", "A/3"]),
+            ("a/", 2, ["A/1", "A/2"]),
+            ("b/", 10, ["B/1"]),
+            ("0/", 10, []),
+            ("a1/", 10, []),
+            ("c/", 10, []),
+        ):
+            body = MemoryBody(Head(), data)
+            found = self.successResultOf(ensureDeferred(beginning(body, prefix, most)))
+            self.assertEqual([value.rstrip("v") for value in found], expected, prefix)
 
     def test_empty(self) -> None:
         """An empty table has nothing."""

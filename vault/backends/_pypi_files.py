@@ -21,6 +21,9 @@ from vault.paths import SEGMENT
 
 FOR_EVER = "public, max-age=365000000, immutable"
 
+SAME_NAME = 200
+"""How many files of one name on a page are looked at for one that is asked for by its path upstream."""
+
 
 @implementer(IRecipe)
 @dataclass(frozen=True, slots=True)
@@ -151,16 +154,22 @@ class FileRecipe:
         mark = self._mark()
         signed_anew: tuple[Link, str] | None = None  # without a hash only its name tells that it is the same file
         for name, companion in self._names():
-            for key in (name,) if mark is None else (name, f"{name}/{mark}"):
-                line = await table.look_up(links, key)
-                if line is None:
-                    continue
-                link = Link.from_json(name, line)
-                if self._meant(link, mark) and offers(link, companion):
-                    return link, companion
-                if link.mark.startswith("u") and (mark or "").startswith("u") and offers(link, companion):
-                    signed_anew = signed_anew or (link, companion)
+            for others in (False, True):
+                for line in await self._lines(links, name, others):
+                    link = Link.from_json(name, line)
+                    if self._meant(link, mark) and offers(link, companion):
+                        return link, companion
+                    if link.mark.startswith("u") and (mark or "").startswith("u") and offers(link, companion):
+                        signed_anew = signed_anew or (link, companion)
         return signed_anew
+
+    async def _lines(self, links: IBody, name: str, others: bool) -> list[str]:
+        """The table's line of the first file of this name, or of the others that the path can mean."""
+        mark = self._mark()
+        if others and mark is None:
+            return await table.beginning(links, f"{name}/", SAME_NAME)
+        line = await table.look_up(links, f"{name}/{mark}" if others else name)
+        return [] if line is None else [line]
 
     def _meant(self, link: Link, mark: str | None) -> bool:
         """True if the path is one of the link's."""

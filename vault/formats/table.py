@@ -41,19 +41,37 @@ def build(entries: Iterable[tuple[str, str]]) -> Iterator[bytes]:
 async def look_up(table: IBody, key: str) -> str | None:
     """The value of ``key`` in a complete table; None where it has none.  Raises Truncated if the file was cut."""
     wanted = key.encode()
-    low, high = 0, table.size  # the wanted line, if any, begins in [low, high)
+    start = await _first(table, wanted)
+    found, _, value = (await _line(table, start)).partition(b"\t")
+    return value.decode() if found == wanted else None
+
+
+async def beginning(table: IBody, prefix: str, most: int) -> list[str]:
+    """The values of the first ``most`` keys that begin so, in the order of the keys; otherwise as ``look_up``."""
+    wanted = prefix.encode()
+    start = await _first(table, wanted)
+    values: list[str] = []
+    while start < table.size and len(values) < most:
+        line = await _line(table, start)
+        if not line.startswith(wanted):
+            break
+        values.append(line.partition(b"\t")[2].decode())
+        start += len(line) + 1
+    return values
+
+
+async def _first(table: IBody, wanted: bytes) -> int:
+    """Where the first line begins whose key is not less than this; the table's size where there is none."""
+    low, high = 0, table.size  # it begins in [low, high]
     while low < high:
         middle = (low + high) // 2
         start = await _line_start(table, middle, low)
         line = await _line(table, start)
-        found, _, value = line.partition(b"\t")
-        if found == wanted:
-            return value.decode()
-        if found < wanted:
+        if line.partition(b"\t")[0] < wanted:
             low = start + len(line) + 1
         else:
             high = start
-    return None
+    return low
 
 
 async def _line_start(table: IBody, offset: int, low: int) -> int:
