@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from urllib.parse import urljoin
 
 from tests.backends.pypi_case import ASK_JSON, FILES, PyPICase, entry, page, sha256
+from tests.memory import Asked
 from vault.backends._pypi_index import Index, Page
 from vault.errors import Missing
 
@@ -80,7 +82,7 @@ class FileTests(PyPICase):
             self.put("a", page(entry("a-2.zip", content, **{"gpg-sig": True})))
             signature = self.links()["a-2.zip"] + ".asc"
             for body in (b"<html>Log in</html>", b"signature", b"another signature"):
-                self.files["/packages/a-2.zip.asc"] = body
+                self.files["/packages/a-2.zip.asc"] = partial(Asked.answer, status=200, body=body)  # in no coding
                 for how in ("MISS", "HIT"):
                     client = self.rig_.request(signature)
                     self.assertEqual((client.status, client.body, client.headers["x-cache"]), (200, body, how))
