@@ -152,3 +152,13 @@ class RouteTests(SynchronousTestCase):
         registries = Registries(self.resources[1:])
         self.assertEqual(self.told(registries.at_root(f"my.team/x/{TAG}")), ("deep", f"my.team/x/{TAG}", None))
         self.assertEqual(self.told(registries.at_root(f"my.team:80/x/{TAG}")), "NAME_UNKNOWN")
+
+    def test_hub_is_not_first(self) -> None:
+        """Who names no registry means Docker Hub, wherever in the configuration it is, and else the first."""
+        registries = Registries([self.resources[1], self.resources[0]])
+        self.assertEqual(self.told(registries.at_root(f"library/x/{TAG}")), ("hub", f"library/x/{TAG}", None))
+        self.assertEqual(self.told(registries.at_root(f"other.test/x/{TAG}")), "NAME_UNKNOWN")
+        self.assertEqual(self.told(registries.at_root(f"quay.io/x/{TAG}")), ("deep", f"x/{TAG}", None))
+        self.assertEqual(self.told(registries.at_root(f"a/b/x/{TAG}")), ("deep", f"x/{TAG}", None))
+        registries = Registries(self.resources[:0:-1])
+        self.assertEqual(self.told(registries.at_root(f"library/x/{TAG}")), ("own", f"library/x/{TAG}", None))

@@ -2,7 +2,7 @@
 
 The clients build their URLs in four ways (docker, containerd, BuildKit, podman).  All of these lead to one resource::
 
-    /v2/<name>/...               the first backend that is a registry
+    /v2/<name>/...               the first backend that is Docker Hub, else the first that is a registry
     /v2/<name>/...?ns=<registry> the first backend of that namespace, and no other: an unknown one is 404
     /v2/<prefix>/<name>/...      the backend of that prefix, unless ns names another
     /v2/<registry>/<name>/...    the backend of that namespace
@@ -150,7 +150,9 @@ class Registries:
             return self._named(namespace, inner if dropped else path, query)
         path = inner
         if resource is None:
-            resource = self._resources[0]
+            # Docker's daemon does not say that it means Docker Hub, for which alone it asks a mirror.
+            hubs = (one for one in self._resources if DOCKER_HUB in one.backend.namespaces)
+            resource = next(hubs, self._resources[0])
             unknown = _unknown_registry(path, DOCKER_HUB in resource.backend.namespaces)
             if unknown is not None:
                 return ShortAnswer(Unknown("NAME_UNKNOWN", f"no backend here is the registry {unknown}"))
