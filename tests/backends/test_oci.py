@@ -269,6 +269,23 @@ class TokenTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(self.answer(basic, server, 'Basic realm="r"')), ())
         self.assertNotIn("secret", repr(Login("me", "secret")))
 
+    def test_first_logins(self) -> None:
+        """All that were sent before the registry first asked for a password are given it; each is refused once."""
+        tokens, server = self.tokens(Login("me", "secret")), TokenServer()
+        keys = ("a", "b", "c")
+        for key in keys:
+            self.assertEqual(tokens.at_once("library/app", key), ())
+        for key in keys:
+            given = self.successResultOf(self.answer(tokens, server, 'Basic realm="r"', key))
+            self.assertEqual(given, (("Authorization", "Basic bWU6c2VjcmV0"),), key)
+            tokens.answered(key, 200)
+        self.assertFalse(tokens.wrong_login)
+        for key in keys:
+            self.assertEqual(tokens.at_once("library/app", key), given)
+        for key in keys:
+            self.assertEqual(self.successResultOf(self.answer(tokens, server, 'Basic realm="r"', key)), (), key)
+        self.assertEqual(server.asked, [])
+
     def test_bearer_after_basic(self) -> None:
         """A registry that once asked for the password itself and now for a token is no longer sent the password."""
         tokens, server = self.tokens(Login("me", "secret")), TokenServer()

@@ -91,6 +91,7 @@ class Tokens:
     def at_once(self, name: str, key: str) -> Headers:
         """The fields for a request about the repository ``name``; ``key`` tells requests apart."""
         if self._basic and self._login is not None:
+            _remember(self._sent, key, self._login.basic)
             return (("Authorization", self._login.basic),)
         scope = self._scopes.get(name)
         grant = None if scope is None else self._grants.get(scope)
@@ -114,7 +115,9 @@ class Tokens:
             _remember(self._scopes, name, scope)
             return (("Authorization", f"Bearer {await self._token(scope, self._sent.pop(key, None), ask)}"),)
         if self._login is not None and any(challenge.scheme == "basic" for challenge in challenges):
-            refused, self._basic = self._basic, True
+            self._basic = True
+            # Others may have been sent without it before the first challenge came: this one is refused if it had it.
+            refused = self._sent.pop(key, None) == self._login.basic
             return () if refused else (("Authorization", self._login.basic),)
         return ()
 
