@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from vault.artifact import Digest, Head, Headers
+from vault.backends._oci_heads import for_blob, for_listing, for_manifest
 from vault.backends._oci_recipes import Recipe
 from vault.backends._oci_registry import RateLimit, Registry, promised_digest, same_manifest
 from vault.backends._oci_tokens import Login, NoToken, TokenRefused, Tokens
@@ -20,6 +21,8 @@ from vault.config import load
 from vault.errors import BrokenAnswer, ConfigError, Missing, Overloaded, Refused, VaultError
 from vault.formats.oci_names import read_path
 from vault.interfaces import IBackend, IRecipe, IRegistryBackend
+from vault.outcome import Found, How
+from vault.store.body import MemoryBody
 
 HEX = 64 * "a"
 SHA = f"sha256:{HEX}"
@@ -84,6 +87,22 @@ class ArtifactTests(SynchronousTestCase):
         self.assertIsNone(promised_digest(Head(headers=(*one.headers, signed))))
         modern = ("Content-Type", "application/vnd.oci.image.manifest.v1+json")
         self.assertEqual(promised_digest(Head(headers=(*one.headers, modern))), Digest("sha256", 64 * "0"))
+
+
+class HeadTests(SynchronousTestCase):
+    """What clients get of a registry's fields."""
+
+    def test_between_two(self) -> None:
+        """What is between the vault and the registry is not told to clients: challenges, limits, the API's version."""
+        names = (
+            "WWW-Authenticate", "Authentication-Info", "RateLimit-Limit", "RateLimit-Remaining",
+            "Docker-RateLimit-Source", "Docker-Distribution-Api-Version", "Vary",
+        )  # fmt: skip
+        fields = (("X-Kept", "x"), *((name, "x") for name in names))
+        found = Found(MemoryBody(Head(headers=fields), b"{}"), How.MISS)
+        digest = Digest.parse(SHA)
+        for head in (for_manifest(found, digest, None), for_blob(found, digest), for_listing(found)):
+            self.assertEqual([name for name in ("X-Kept", *names) if head.get(name) is not None], ["X-Kept"])
 
 
 class LimitTests(SynchronousTestCase):

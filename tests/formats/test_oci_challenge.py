@@ -59,6 +59,10 @@ class GrantTests(SynchronousTestCase):
         self.assertEqual(self.until(expires_in=300), 300)
         self.assertEqual(self.until(expires_in=5), 60)
         self.assertEqual(self.until(expires_in="soon"), 60)
+        for huge in (10**400, float("inf")):
+            self.assertEqual(self.until(expires_in=huge), 10 * 365 * 86400)
+        for tiny in (-(10**400), float("-inf"), float("nan")):
+            self.assertEqual(self.until(expires_in=tiny), 60)
         self.assertEqual(self.until(expires_in=300, issued_at="2026-11-23T20:59:00Z"), 240)
         self.assertAlmostEqual(self.until(expires_in=300, issued_at="2026-11-23T20:59:00.123456789Z"), 240.123456, 4)
         self.assertEqual(self.until(expires_in=300, issued_at="2026-11-23T22:00:00+01:00"), 300)

@@ -14,14 +14,16 @@ _LINK = re.compile(r"""<([^<>\s]*)>((?:[^,"]|"[^"]*")*)""")
 
 _PARAMETER = re.compile(r""";\s*([^\s=;,"]+)\s*=\s*(?:"([^"]*)"|([^\s;,"]*))""")
 
-# What a registry says of the message, not of the content; the encoding of bytes that have their digest is none.
+# What a registry says of the message, or to the vault alone; the encoding of bytes that have their digest is none.
 _NOT_PASSED_ON = (
+    "Authentication-Info",
     "Content-Encoding",
     "Docker-Distribution-Api-Version",
     "Docker-RateLimit-Source",
     "RateLimit-Limit",
     "RateLimit-Remaining",
     "Vary",
+    "WWW-Authenticate",
 )
 
 

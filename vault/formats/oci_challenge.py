@@ -19,6 +19,9 @@ _SEPARATOR = re.compile(r"[ \t]*(?:,[ \t]*)*")
 SHORTEST_LIFE = 60
 """Seconds: what ``expires_in`` is where it is absent, and never less."""
 
+LONGEST_LIFE = 10 * 365 * 86400
+"""Seconds: what ``expires_in`` is at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
@@ -77,7 +80,7 @@ def read_grant(body: bytes, now: float) -> Grant:
     if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
         raise ValueError("it has no token")
     life = document.get("expires_in")
-    seconds = float(life) if isinstance(life, (int, float)) and life == life else SHORTEST_LIFE
+    seconds = min(life, LONGEST_LIFE) if isinstance(life, (int, float)) and life == life else SHORTEST_LIFE
     issued = _time(document.get("issued_at"), now)
     return Grant(token, min(issued, now) + max(seconds, SHORTEST_LIFE))
 
