@@ -70,6 +70,7 @@ class RouteTests(SynchronousTestCase):
             f"ghcr.io/x/{TAG}": "NAME_UNKNOWN",
             f"other:5000/x/{TAG}": "NAME_UNKNOWN",
             f"localhost/x/{TAG}": "NAME_UNKNOWN",
+            f"ghcr.io/tags/{TAG}": "NAME_UNKNOWN",
             f"with.dot/{TAG}": ("hub", f"with.dot/{TAG}", None),
         }
         for target, expected in table.items():
@@ -148,10 +149,12 @@ class RouteTests(SynchronousTestCase):
         self.assertEqual(self.told(below), ("two", f"x/{TAG}", "docker.io"))
 
     def test_first_with_dots(self) -> None:
-        """Where the first backend is not Docker Hub, its repositories may begin with a dotted name."""
+        """Whatever the first backend is, a first part that is like a host names a registry, but below a prefix."""
         registries = Registries(self.resources[1:])
-        self.assertEqual(self.told(registries.at_root(f"my.team/x/{TAG}")), ("deep", f"my.team/x/{TAG}", None))
-        self.assertEqual(self.told(registries.at_root(f"my.team:80/x/{TAG}")), "NAME_UNKNOWN")
+        for host in ("my.team", "my.team:80", "localhost", "localhost:5000", "docker.io"):
+            self.assertEqual(self.told(registries.at_root(f"{host}/x/{TAG}")), "NAME_UNKNOWN")
+        self.assertEqual(self.told(registries.at_root(f"my.team/{TAG}")), ("deep", f"my.team/{TAG}", None))
+        self.assertEqual(self.told(registries.at_root(f"a/b/my.team/x/{TAG}")), ("deep", f"my.team/x/{TAG}", None))
 
     def test_hub_is_not_first(self) -> None:
         """Who names no registry means Docker Hub, wherever in the configuration it is, and else the first."""

@@ -35,6 +35,9 @@ from vault.web.resource import ArtifactResource
 VERSION = (b"Docker-Distribution-Api-Version", b"registry/2.0")
 ALLOWED = b"GET, HEAD"
 
+_NO_NAME = re.compile(r"(?:manifests|blobs|referrers)/[^/]*|tags/list")
+"""What follows the whole name of a repository."""
+
 
 def refuse(request: VaultRequest, error: VaultError, status: int | None = None) -> int:
     """Answer with an error in the registry's form."""
@@ -153,7 +156,7 @@ class Registries:
             # Docker's daemon does not say that it means Docker Hub, for which alone it asks a mirror.
             hubs = (one for one in self._resources if DOCKER_HUB in one.backend.namespaces)
             resource = next(hubs, self._resources[0])
-            unknown = _unknown_registry(path, DOCKER_HUB in resource.backend.namespaces)
+            unknown = _unknown_registry(path)
             if unknown is not None:
                 return ShortAnswer(Unknown("NAME_UNKNOWN", f"no backend here is the registry {unknown}"))
         return resource.at(path + query)
@@ -192,15 +195,14 @@ class Registries:
         return None
 
 
-def _unknown_registry(path: str, hub: bool) -> str | None:
-    """The host that a path begins with, where that is no part of a repository's name; None where it may be one.
+def _unknown_registry(path: str) -> str | None:
+    """The host that a path begins with, if any: clients have nothing else with a dot or a colon there.
 
-    A colon is in no name.  At Docker Hub no repository of several parts begins with one that has a dot.
+    A name of one part alone is the image's.
     """
     first, _, rest = path.partition("/")
     first = unquote(first)
-    single = rest.partition("/")[0] in ("manifests", "blobs", "tags", "referrers")
-    return first if names_registry(first) and not single and (":" in first or hub) else None
+    return first if names_registry(first) and _NO_NAME.fullmatch(rest) is None else None
 
 
 def split(target: str) -> tuple[str, str | None, str]:
