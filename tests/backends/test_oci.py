@@ -378,6 +378,20 @@ class OptionTests(SynchronousTestCase):
         self.assertEqual((one.namespace, one.tiers, one.ttl), ("docker.io", (("v*", 86400.0),), 5.0))
         self.assertIsNone(one.auth_url)  # a mirror's password is none of Docker Hub's business
 
+    def test_default_port(self) -> None:
+        """The port that a scheme has anyway is no part of the registry's name."""
+        table = {
+            "https://A.test:443/": "a.test",
+            "http://a.test:80": "a.test",
+            "http://a.test:443": "a.test:443",
+            "https://a.test:80": "a.test:80",
+            "https://[::1]:443": "[::1]",
+            "https://[::1]:5000/x/": "[::1]:5000",
+            "https://registry-1.docker.io:443": "docker.io",
+        }
+        for url, namespace in table.items():
+            self.assertEqual(self.load(registry_url=url).namespaces, (namespace,), url)
+
     def test_ttl_by_pattern(self) -> None:
         """``ttl`` may be a mapping itself, for a registry of several too; of other backends it is one duration."""
         (one,) = self.load(ttl={"latest": 60, "v*.*.*": "1d"}).registries

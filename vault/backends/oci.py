@@ -109,10 +109,17 @@ def _host(text: str) -> str:
     return namespace_of(text)
 
 
+def _authority(url: str) -> str:
+    """The host of a URL with its port, unless that is what the scheme has anyway."""
+    scheme, host, port = origin_of(url)
+    name = f"[{host}]" if ":" in host else host
+    return name if port == {"http": 80, "https": 443}[scheme] else f"{name}:{port}"
+
+
 def _registry(options: Options, name: str, backend: str, tiers: Tiers, reserve: int) -> Registry:
     """One registry from its part of the configuration; ``tiers`` and ``reserve`` hold where it has none itself."""
     url = options.parsed("registry_url", _base, HUB_URL, secret=True)
-    namespace = options.parsed("namespace", _host, None) or namespace_of(urlsplit(url).netloc)
+    namespace = options.parsed("namespace", _host, None) or namespace_of(_authority(url))
     auth_url = options.parsed("auth_url", web_url, HUB_AUTH_URL if url == HUB_URL else None, secret=True)
     if auth_url is not None and urlsplit(auth_url).path == "/":
         auth_url += "token"
