@@ -302,13 +302,20 @@ class DockerTests(ContainerCase):
 
     def test_build(self) -> None:
         """docker build with BuildKit takes its base image through registry-mirrors, and names Docker Hub by ns."""
-        self.push("library/base", 75)
+        image = self.push("library/base", 75)
         context = self.directory / "context"
         context.mkdir()
         (context / "Dockerfile").write_text("FROM base\nLABEL built=here\n")
-        for _ in STATES:
-            self.must("build", "--no-cache", "--pull", "-q", str(context))
-        self.assertIn("/v2/library/base/manifests/latest?ns=docker.io", self.vault.log())
+        self.in_each_state(
+            "library/base",
+            image,
+            lambda: self.must("build", "--no-cache", "--pull", "-q", "-t", "built", str(context)),
+            lambda: (self.must("rmi", "built"), self.must("builder", "prune", "-af")),
+        )
+        log = self.vault.log()
+        self.assertIn("/v2/library/base/manifests/latest?ns=docker.io", log)
+        layer = image.children[0].layers[0]
+        self.assertEqual(log.count(f"GET /v2/library/base/blobs/{layer}?ns=docker.io"), len(STATES))
 
     def test_push(self) -> None:
         """docker push to the vault is refused with words."""
