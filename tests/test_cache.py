@@ -10,7 +10,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.memory import DATE, Asked, Client, Rig, RigCase
-from vault.cache import Cache
+from vault.artifact import Digest
+from vault.cache import NEAR_BYTES, Cache
 from vault.errors import Missing
 from vault.kitchen import Kitchen
 from vault.memory import MEMORY, Memory
@@ -484,3 +485,48 @@ class MemoryTests(SynchronousTestCase):
             memory.note(str(number), 10)
         self.assertIsNone(memory.get("0"))
         self.assertIsNotNone(memory.get("1"))
+
+
+class FarTests(RigCase):
+    """A range of what is known by its digest, while its fill is still far from there."""
+
+    SIZE = 10 * NEAR_BYTES
+    START = 9 * NEAR_BYTES
+
+    def far(self, *fields: str) -> tuple[Rig, Any]:
+        """A vault with a fill that has just begun, and the ten bytes that are wanted of it."""
+        rig = self.rig()
+        looking = rig.run(rig.cache.lookup(rig.artifact(digest=Digest("sha256", "0" * 64))))
+        rig.origin.last.head(200, *fields, length=self.SIZE)
+        rig.net.pass_time()
+        found = self.successResultOf(looking)
+        return rig, rig.run(found.ahead(self.START, self.START + 10))
+
+    def test_without_validator(self) -> None:
+        """It is fetched directly though the upstream gives no validator, or a weak one: it is the same for ever."""
+        for tag in ((), ('ETag: W/"1"',)):
+            rig, ahead = self.far(*tag)
+            asked = rig.origin.last
+            self.assertEqual(asked.get("Range"), f"bytes={self.START}-{self.START + 9}")
+            self.assertIsNone(asked.get("If-Range"))
+            right = f"Content-Range: bytes {self.START}-{self.START + 9}/{self.SIZE}"
+            asked.answer(206, right, body=BODY)
+            rig.net.pass_time()
+            body = self.successResultOf(ahead)
+            self.assertEqual((body.floor, body.size, body.read(self.START, 10)), (self.START, self.START + 10, BODY))
+
+    def test_not_the_same(self) -> None:
+        """What is not shown to be these bytes, of a body of this length, is not taken."""
+        right = f"Content-Range: bytes {self.START}-{self.START + 9}/{self.SIZE}"
+        for status, *fields in (
+            (200,),
+            (206,),
+            (206, right.replace(f"/{self.SIZE}", "/*")),
+            (206, right.replace(f"/{self.SIZE}", "/12345678901")),
+            (206, right.replace(f"-{self.START + 9}", f"-{self.START + 8}")),
+            (206, right, 'ETag: W/"2"'),
+        ):
+            rig, ahead = self.far('ETag: W/"1"')
+            rig.origin.last.answer(status, *fields, body=BODY)
+            rig.net.pass_time()
+            self.assertIsNone(self.successResultOf(ahead), (status, fields))

@@ -349,11 +349,12 @@ class Cache:
     ) -> GrowingBody | None:
         """The bytes from ``start`` to ``stop`` of a body that is still far from them, straight from the upstream.
 
-        None where the upstream does not give them at once, or not certainly of the same representation.
+        None where the upstream does not give them at once, or not certainly of the same representation: what has a
+        digest is always the same, and needs no validator.
         """
         validator = resume_validator(known.head)
         paced = self._sources.upstream.paced
-        if validator is None or known.length is None or not paced.tokens:
+        if (validator is None and artifact.digest is None) or known.length is None or not paced.tokens:
             return None
         await paced.acquire()
         try:
@@ -378,9 +379,11 @@ class Cache:
         return writer.body
 
     async def _range_answer(
-        self, artifact: Artifact, known: GrowingBody | StoredBody, validator: str, start: int, stop: int
+        self, artifact: Artifact, known: GrowingBody | StoredBody, validator: str | None, start: int, stop: int
     ) -> Answer | None:
-        headers: Headers = (("Range", f"bytes={start}-{stop - 1}"), ("If-Range", validator))
+        headers: Headers = (("Range", f"bytes={start}-{stop - 1}"),)
+        if validator is not None:
+            headers += (("If-Range", validator),)
         try:
             answer = await self._sources.ask(artifact, headers, accept=(206,), patient=False, spare=True)
         except UpstreamError as error:
