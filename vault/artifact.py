@@ -177,11 +177,14 @@ class Artifact:
     have another thing under that name: no part or validator of one's is ever shown to another, and with a ``gone_ttl``
     none is asked after the one that the stored copy came from.
     ``confirmed_by(stored, answer)``: an expired copy is revalidated by HEAD, and this says from the two heads whether
-    it is still what the upstream has; a GET follows where not.  ``supersedes(stored, answer)``: False where a 200 shows
-    itself to be older than the stored copy, which is then kept.  ``gone_ttl``: for how long (seconds) a stored copy is
-    still served once the upstream says 404 or 410; None means for ever.  ``may_appear``: it may be there at any moment,
-    such as content by its digest, so that a 404 or 410 is not remembered.  ``note_url``: the stored head keeps the URL
-    that the body came from, after redirects, in the field ``NOTED_URL``; links in a page are relative to it.
+    it is still what the upstream has; where not, content that is stored anywhere with the digest that the answer names
+    (``promised``) takes its place, else a GET follows.  ``kin``: what the keys of others begin with that may well have
+    the same content: where one is stored, what is not is asked for by HEAD first, likewise.
+    ``supersedes(stored, answer)``: False where a 200 shows itself to be older than the stored copy, which is then kept.
+    ``gone_ttl``: for how long (seconds) a stored copy is still served once the upstream says 404 or 410; None means for
+    ever.  ``may_appear``: it may be there at any moment, such as content by its digest, so that a 404 or 410 is not
+    remembered.  ``note_url``: the stored head keeps the URL that the body came from, after redirects, in the field
+    ``NOTED_URL``; links in a page are relative to it.
     ``promised(head)``: the digest that the answer itself names; the body is checked as if it had been known before;
     without it ``Repr-Digest`` is looked at.  ``limit``: an answer that announces more bytes is refused.
     ``kept_anyway``: the answer's Cache-Control does not keep it from being stored; for protocols whose own rules say
@@ -198,6 +201,7 @@ class Artifact:
     backend: str = field(default="")
     in_order: bool = False
     confirmed_by: Callable[[Head, Head], bool] | None = field(default=None, compare=False)
+    kin: str | None = None
     supersedes: Callable[[Head, Head], bool] | None = field(default=None, compare=False)
     gone_ttl: float | None = None
     may_appear: bool = False

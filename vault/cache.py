@@ -285,7 +285,7 @@ class Cache:
         assert outcome.body is not None
         ttl = lifetime(outcome.body.head, artifact)
         if outcome.state is State.FRESHENED:
-            return Found(outcome.body, How.REVALIDATED, fwd="stale", fwd_status=outcome.status, ttl=ttl)
+            return Found(outcome.body, How.REVALIDATED, fwd=fwd, fwd_status=outcome.status, ttl=ttl)
         how = How.MISS if outcome.first else How.JOINED
         return Found(
             outcome.body, how, fwd=fwd, fwd_status=outcome.status, collapsed=not outcome.first, stored=True, ttl=ttl,

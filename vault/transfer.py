@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 
 from vault.answer import Answer
 from vault.artifact import GONE, Artifact, Head, Headers
+from vault.confirmation import confirmed
 from vault.errors import BrokenAnswer, DigestMismatch, Truncated, Unavailable, VaultError
 from vault.feed import Changed, Feed, content_range, contradicts, total_of
 from vault.freshness import fresh, freshen, matches, resume_validator, storable, validators
@@ -301,9 +302,9 @@ class Transfer:
         No answer where the partial is the whole body already.
         """
         if self._stored is not None:
-            self._confirmation = await self._confirmed(self._stored)
-            if self._confirmation is not None:
-                return self._confirmation, None
+            confirmation = await self._confirm()
+            if confirmation is not None:
+                return confirmation, None
             known = self._stored.head
             conditions = tuple(validators(known))
             accept = (200, 203, 304) if conditions else (200, 203)
@@ -317,7 +318,9 @@ class Transfer:
         partial = None if self._private else await self._store.partial(self.artifact.key)
         headers = None if partial is None else self._resume_headers(partial)
         if partial is None or headers is None:
-            return await self._sources.ask(self.artifact), None
+            kin = None if self._private else self.artifact.kin
+            confirmation = await self._confirm() if kin is not None and self._store.begins(kin) else None
+            return confirmation or await self._sources.ask(self.artifact), None
         if partial.size == partial.length:
             # Nobody need be asked for what never changes, or has just come.
             if fresh(partial.head, self.artifact, self._store.now()):
@@ -345,18 +348,12 @@ class Transfer:
         await self._store.discard(self.artifact.key)
         return await self._sources.ask(self.artifact), None
 
-    async def _confirmed(self, stored: StoredBody) -> Answer | None:
-        """The upstream's answer to HEAD, where that shows that the stored entry is what it has."""
-        if self.artifact.confirmed_by is None:
-            return None
-        try:
-            answer = await self._sources.ask(self.artifact, method="HEAD", patient=False)
-        except BrokenAnswer:
-            return None  # it may not know HEAD
-        if self.artifact.confirmed_by(stored.head, answer.head):
-            return answer
-        answer.discard()
-        return None
+    async def _confirm(self) -> Answer | None:
+        """The upstream's answer to HEAD, where that shows what it has to be stored already."""
+        found = await confirmed(self._sources, self._store, self.artifact, self._stored)
+        if found is not None:
+            self._confirmation, self._stored = found
+        return self._confirmation
 
     def _resume_headers(self, partial: Partial) -> Headers | None:
         validator = resume_validator(partial.head)

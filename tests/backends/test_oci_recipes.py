@@ -554,3 +554,129 @@ class TagTests(RecipeCase):
         assert head is not None
         self.assertEqual(head.get("Content-Type"), OCI_MANIFEST)
         self.assertEqual(self.asked(), [])
+
+
+class AliasTests(RecipeCase):
+    """Tags that stand for a manifest that is kept: a registry counts GET, so they cost a HEAD alone."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.tags = {"latest": MANIFEST, "1.0": MANIFEST}
+        self.heads = 200
+
+    def answer(self, asked: Request) -> None:
+        """The registry's answers: two tags of one image, and one of no image."""
+        reference = asked.target.rpartition("/")[2]
+        body = self.tags.get(reference, MANIFEST if reference == DIGEST else None)
+        if body is None:
+            super().answer(asked)
+        elif asked.method == "HEAD" and self.heads == 0:
+            asked.close()
+        elif asked.method == "HEAD" and self.heads != 200:
+            asked.answer(self.heads)
+        else:
+            asked.head(200, *self.fields_of(body), length=len(body))
+            asked.send(b"" if asked.method == "HEAD" else body)
+
+    def fields_of(self, body: bytes) -> list[str]:
+        """What comes with a manifest."""
+        return [f"Content-Type: {OCI_MANIFEST}", f"Docker-Content-Digest: {digest_of(body)}"]
+
+    def move(self) -> str:
+        """Let the first tag stand for another image; gives its digest."""
+        other = json.dumps({"mediaType": OCI_MANIFEST, "layers": []}).encode()
+        self.tags["latest"] = other
+        return digest_of(other)
+
+    def assertGiven(self, found: Found, digest: str) -> None:
+        """This manifest was found, with its fields."""
+        assert found.head is not None
+        self.assertEqual(found.head.get("Docker-Content-Digest"), digest)
+        self.assertEqual(found.head.get("Content-Type"), OCI_MANIFEST)
+        self.assertEqual(found.body.sha256, digest.partition(":")[2])
+
+    def test_second_tag(self) -> None:
+        """A second tag of the same image costs a HEAD, and is then fresh as long as any."""
+        self.find("manifests/latest")
+        found = self.find("manifests/1.0")
+        self.assertEqual((found.how, found.fwd), (How.REVALIDATED, "uri-miss"))
+        self.assertGiven(found, DIGEST)
+        self.assertEqual(self.find("manifests/1.0").how, How.HIT)
+        self.assertEqual(self.asked(), ["GET latest", "HEAD 1.0"])
+
+    def test_together(self) -> None:
+        """Many who ask for it together cost the same one HEAD, or the one GET that it takes."""
+        self.find("manifests/latest")
+        digest = self.move()
+        self.tags["2.0"] = self.tags["latest"]
+        self.asked()
+        self.vault.origin.answer = lambda asked: self.vault.net.callLater(0.5, self.answer, asked)
+        for tag, named, asked in (("1.0", DIGEST, ["HEAD 1.0"]), ("2.0", digest, ["HEAD 2.0", "GET 2.0"])):
+            crowd = [self.finding(f"manifests/{tag}", seconds=0) for _ in range(20)]
+            self.assertNoResult(crowd[0])
+            self.vault.net.pass_time(2)
+            for finding in crowd:
+                self.assertGiven(self.successResultOf(finding), named)
+            self.assertEqual(self.asked(), asked)
+
+    def test_moves(self) -> None:
+        """A tag that moves costs a GET where its new image is not kept, and none where it goes back."""
+        self.find("manifests/latest")
+        digest = self.move()
+        self.vault.net.pass_time(100)
+        self.asked()
+        self.assertGiven(self.find("manifests/latest"), digest)
+        self.assertEqual(self.asked(), ["HEAD latest", "GET latest"])
+        for body in (MANIFEST, self.tags["latest"]):
+            self.tags["latest"] = body
+            self.vault.net.pass_time(100)
+            found = self.find("manifests/latest")
+            self.assertEqual(found.how, How.REVALIDATED)
+            self.assertGiven(found, digest_of(body))
+            self.assertEqual(self.asked(), ["HEAD latest"])
+
+    def test_kept_by_digest(self) -> None:
+        """However a tag came to be stored, its manifest is kept by its digest once the tag is given."""
+        self.find("manifests/latest")
+        key = f"hub/manifests/{DIGEST.replace(':', '/')}"
+        self.vault.run(self.kitchen.remove(key))
+        self.assertEqual(self.find("manifests/latest").how, How.HIT)
+        self.assertIsNotNone(self.successResultOf(self.vault.run(self.kitchen.stored(key))))
+
+    def test_without_head(self) -> None:
+        """A registry that answers no HEAD, or not with a digest, is asked by GET."""
+        self.find("manifests/latest")
+        for status in (405, 404, 403, 0):
+            self.heads = status
+            self.asked()
+            self.assertGiven(self.find("manifests/1.0"), DIGEST)
+            self.assertEqual(self.asked(), ["HEAD 1.0", "GET 1.0"])
+            self.vault.run(self.kitchen.remove("hub/team/app/manifests/1.0"))
+        self.heads = 200
+        self.fields_of = lambda body: [f"Content-Type: {OCI_MANIFEST}"]  # type: ignore[method-assign]
+        self.assertGiven(self.find("manifests/1.0"), DIGEST)
+        self.assertEqual(self.asked(), ["HEAD 1.0", "GET 1.0"])
+
+    def test_missing(self) -> None:
+        """That a tag is missing is told, and remembered."""
+        self.find("manifests/latest")
+        self.asked()
+        for _ in range(2):
+            self.assertIsInstance(self.error("manifests/none"), Unknown)
+        self.assertEqual(self.asked(), ["HEAD none", "GET none"])
+
+    def test_outage(self) -> None:
+        """A registry that refuses for now is not asked a second time."""
+        self.find("manifests/latest")
+        self.asked()
+        self.heads = 429
+        self.assertIsInstance(self.error("manifests/1.0"), Unavailable)
+        self.assertEqual(self.asked(), ["HEAD 1.0"])
+
+    def test_other_repository(self) -> None:
+        """Nothing is asked by HEAD before it is known that the repository has something."""
+        self.find("manifests/1.0")
+        recipe = Recipe("hub", self.registries, self.memories, read_path("team/apple/manifests/latest"))
+        self.vault.run(recipe.find(self.kitchen, Asked()))
+        self.vault.net.pass_time(1)
+        self.assertEqual(self.asked(), ["GET 1.0", "GET latest"])

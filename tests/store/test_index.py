@@ -71,6 +71,18 @@ class RowTests(IndexCase):
         assert twin is not None
         self.assertEqual(twin.key, "b/one")
 
+    def test_begins(self) -> None:
+        """Whether some key begins so is told by its characters as they are, and by those alone."""
+        self.index.put(row("b/a_c/d"))
+        for prefix, known in (
+            ("b/a_c/", True),
+            ("b/a", True),
+            ("b/abc/", False),
+            ("b/A_c/", False),
+            ("b/a_c/d", False),
+        ):
+            self.assertEqual(self.index.begins(prefix), known, prefix)
+
     def test_oldest(self) -> None:
         """Entries come in the order of their last use."""
         for key, used in (("a", 3.0), ("b", 1.0), ("c", 2.0)):
@@ -177,6 +189,7 @@ class ScaleTests(StoreCase):
         self.content(store, "b/77")  # its file is missing, so it is forgotten
         self.fill(store, "b/new", b"content")
         store.index.oldest(64, 64)
+        self.assertTrue(store.begins("b/9"))
         self.options.max_size = 10 * (self.ROWS - 100)
         store.tidy()
         self.assertLess(store.index.totals()[1], 10 * (self.ROWS - 99))

@@ -260,7 +260,7 @@ class Recipe:
                 raise
             return Found(stored, How.STALE, detail=error.proxy_error)
         digest = heads.digest_of(found.body)
-        if found.how in (How.MISS, How.JOINED) and digest is not None:
+        if found.how is not How.BYPASS and digest is not None:
             await kitchen.once(f"adopt {artifact.key}", lambda: self._adopt(kitchen, artifact.key, digest, found))
         return found
 

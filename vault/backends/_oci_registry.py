@@ -147,6 +147,7 @@ class Registry(Backend):
             backend=self.backend,
             kept_anyway=True,
             confirmed_by=same_manifest,
+            kin=f"{self.backend}/{self.directory}{name}/manifests/",
             promised=promised_digest,
             limit=MAX_MANIFEST,
         )

@@ -141,6 +141,11 @@ class Index:
         with self._lock:
             return _row(self._writer.execute(query, (sha256, key)).fetchone())
 
+    def begins(self, prefix: str) -> bool:
+        """True if some entry's key begins so, and goes on."""
+        query = "SELECT 1 FROM entries WHERE key > ? AND key < ? LIMIT 1"
+        return self._reader.execute(query, (prefix, prefix + "\U0010ffff")).fetchone() is not None
+
     def put(self, row: Row, replace: bool = True) -> None:
         """Write an entry's row; an older row of that key or that file goes, and its partial's, or they stay."""
         values = (

@@ -197,6 +197,13 @@ class Store:
         """
         return await self._twins.adopt(key, digest, head)
 
+    def begins(self, prefix: str) -> bool:
+        """True if something is stored under a key that begins so."""
+        try:
+            return self.index.begins(prefix)
+        except sqlite3.Error:
+            return False
+
     async def renew(self, key: str, body: StoredBody, head: Head) -> None:
         """The upstream confirmed an entry: keep the head it sent with that."""
         body.head = head
