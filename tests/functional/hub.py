@@ -106,7 +106,8 @@ class _Registry(Origin):
         given = record.headers.get("authorization", "")
         if hub.login is not None:
             challenge = 'Basic realm="registry"'
-            return None if given == basic(*hub.login) else Answer(status=401, headers={"WWW-Authenticate": challenge})
+            refusal = Answer(status=401, headers={"WWW-Authenticate": challenge}, delay=0.3)  # several wait
+            return None if given == basic(*hub.login) else refusal
         if not hub.tokens_wanted:
             return None
         scope = hub.tokens.scopes.get(given.removeprefix("Bearer "))

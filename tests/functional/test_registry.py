@@ -357,6 +357,17 @@ class TokenTests(RegistryCase):
         for record in self.hub.storage.requests():
             self.assertNotIn("authorization", record.headers)
 
+    def test_basic_together(self) -> None:
+        """The first requests that a registry asks for user name and password all succeed."""
+        names = [f"team/app{number}" for number in range(6)]
+        for number, name in enumerate(names):
+            self.hub.push(name, make_image(50 + number))
+        self.hub.login = ("somebody", "secret")
+        self.start(username="somebody", password="secret", namespace="registry.example")
+        replies = together(6, lambda number: self.pull(f"{names[number]}/manifests/latest"))
+        self.assertEqual([reply.status for reply in replies], 6 * [200])
+        self.assertGreater(len([one for one in self.hub.registry.requests() if one.status == 401]), 1)
+
     def test_configured_field(self) -> None:
         """Credentials in a configured field tell a hidden image from a vault that is refused, as a token does."""
         image = make_image(34)
