@@ -24,8 +24,11 @@ from vault.outcome import Asked, Found, How
 if TYPE_CHECKING:
     from vault.backends.apt import AptBackend
 
-PATIENCE = 5.0
-"""Seconds that a client waits for a refresh while there is a generation to serve."""
+PATIENCE = 1.0
+"""Seconds within which a refresh that an old generation is due is answered by its outcome; else by the old one.
+
+Who updates just after a new generation was published wants that; an upstream that is slow or silent holds up nobody.
+"""
 
 REST = 10.0
 """Seconds for which the upstream is not asked again after it failed to answer."""
@@ -60,12 +63,13 @@ async def freshen(backend: AptBackend, kitchen: IKitchen, suite: Suite, insist: 
         return How.HIT, None
     if suite.failure is not None and now - suite.tried < REST:
         return How.STALE, suite.failure.proxy_error
-    if age < backend.ttl + backend.stale_while_revalidate:
+    if age < backend.ttl + backend.stale_while_revalidate or now - suite.late < REST:
         kitchen.behind(name, lambda: kitchen.once(name, anew))
         return How.STALE, "refreshing"
     try:
         await kitchen.within(PATIENCE, kitchen.once(name, anew))
     except TimeoutError:
+        suite.late = kitchen.now()
         return How.STALE, "timeout"
     if suite.failure is not None:
         return How.STALE, suite.failure.proxy_error
