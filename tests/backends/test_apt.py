@@ -39,11 +39,12 @@ class Mirror:
         self.plain = False
         self.algorithm = "sha256"
         self.refused = "#"
+        self.padding = b""
         self.publish(1)
 
     def publish(self, number: int, indexes: bool = True, date: float = START) -> None:
         """Put the files of a generation there."""
-        deb = b"package %d" % number
+        deb = b"package %d" % number + self.padding
         field, value = self.algorithm.upper(), hashlib.new(self.algorithm, deb).hexdigest()
         stanza = f"Package: p\nFilename: pool/p.deb\nSize: {len(deb)}\n{field}: {value}\n\n"
         packages = lzma.compress(stanza.encode())

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from vault.artifact import Artifact, Headers
@@ -23,7 +22,13 @@ HOLD = 0.5
 """Seconds for which the first byte of a file waits for the last one, so that a wrong file is not begun to be sent."""
 
 PATIENT_HOLD = 8.0
-"""The same for index files, which clients cannot use in part."""
+"""The same for index files, which clients cannot use in part, and for what will be whole by then at the rate so far.
+
+apt waits 30 s for the next byte.  What it would get meanwhile it can use no earlier, and the vault is near.
+"""
+
+LOOK = 0.25
+"""Seconds between looks at that rate."""
 
 SUSPICIOUS = 120.0
 """Seconds for which a path is sent whole after something else than its digest says was sent under it.
@@ -48,8 +53,8 @@ def attempts(artifact: Artifact, mirrors: int) -> Sequence[Artifact]:
 async def fetch(backend: AptBackend, kitchen: IKitchen, artifact: Artifact, hold: float = HOLD) -> Found:
     """The body of an artifact whose digest is known, asked for twice if need be; raises a VaultError.
 
-    A mismatch that shows within ``hold`` seconds of the first byte costs the client nothing; a later one cuts it off,
-    and for a while the path is suspicious: whoever asks for the rest of it gets all of it.
+    A mismatch that shows while the first byte is held, see ``_wait``, costs the client nothing; a later one cuts it
+    off, and for a while the path is suspicious: whoever asks for the rest of it gets all of it.
     """
     suspects = backend.suspects(kitchen)
     suspicious = suspects.get(artifact.key) is not None
@@ -58,7 +63,7 @@ async def fetch(backend: AptBackend, kitchen: IKitchen, artifact: Artifact, hold
     for number, attempt in enumerate(wanted):
         try:
             found = await kitchen.fetch(attempt)
-            await _wait(kitchen, found, hold)
+            await _wait(kitchen, found, artifact.size, hold)
             break
         except (OtherVersion, DigestMismatch) as error:
             suspects.note(artifact.key, SUSPICIOUS)
@@ -78,15 +83,28 @@ async def fetch(backend: AptBackend, kitchen: IKitchen, artifact: Artifact, hold
     return found
 
 
-async def _wait(kitchen: IKitchen, found: Found, hold: float) -> None:
-    """Until the body is whole, or that takes too long; raises DigestMismatch."""
-    if found.body.complete or found.how is How.BYPASS:
+async def _wait(kitchen: IKitchen, found: Found, size: int | None, hold: float) -> None:
+    """Until the body is whole; not longer than ``hold``, unless its end is in sight.  Raises DigestMismatch."""
+    body = found.body
+    if body.complete or found.how is How.BYPASS:
         return
-    ended: Deferred[None] = found.body.grown(END)
+    size = body.length if size is None else size
+    first = body.size
+    held, step = 0.0, hold
+    reader = _Glance()
+    body.attach(reader)  # where the disk fails meanwhile, what no longer goes there is kept for the client
     try:
-        await kitchen.within(hold, ended)
-    except TimeoutError:
-        return
+        while True:
+            try:
+                await kitchen.within(step, body.grown(END))
+                return
+            except TimeoutError:
+                held, step = held + step, LOOK
+            come = body.size - first
+            if size is None or held >= PATIENT_HOLD or held * (size - first) > PATIENT_HOLD * come:
+                return
+    finally:
+        kitchen.sleep(0).addBoth(lambda slept: body.detach(reader))  # when the client has attached to it
 
 
 async def fetch_index(backend: AptBackend, kitchen: IKitchen, suite: Suite, release: Release, name: str) -> Found:
