@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from vault.artifact import Digest, Head
 from vault.backends._apt_fetch import END, fetch, fetch_index
+from vault.backends._apt_freshness import freshen
 from vault.backends._apt_packages import Described
 from vault.backends._apt_refresh import pair_of, refresh
 from vault.backends._apt_suite import Generation, Suite
@@ -24,56 +25,11 @@ from vault.outcome import Asked, Found, How
 if TYPE_CHECKING:
     from vault.backends.apt import AptBackend
 
-PATIENCE = 1.0
-"""Seconds within which a refresh that an old generation is due is answered by its outcome; else by the old one.
-
-Who updates just after a new generation was published wants that; an upstream that is slow or silent holds up nobody.
-"""
-
-REST = 10.0
-"""Seconds for which the upstream is not asked again after it failed to answer."""
-
-RECENT = 5.0
-"""Seconds for which nobody is asked again, however a client insists."""
-
 FILE_TTL = 7 * 86400.0
 """Seconds after which a file that no index file describes is asked for again."""
 
 HANDED = 600.0
 """Seconds within which a client that asks again for a file which no index file describes wants another one."""
-
-
-async def freshen(backend: AptBackend, kitchen: IKitchen, suite: Suite, insist: bool) -> tuple[How, str | None]:
-    """See to it that what is served of a suite is recent enough; raises the reason where there is nothing."""
-    now = kitchen.now()
-    age = now - suite.checked
-
-    async def anew() -> None:
-        await refresh(backend, kitchen, suite)
-
-    name = f"refresh {suite.path}"
-    if suite.current is None:
-        if age < backend.negative_ttl:
-            return How.HIT, None  # it has none, as was just said
-        await kitchen.once(name, anew)
-        return How.MISS, None
-    if age < backend.ttl:
-        if insist and age > RECENT:
-            kitchen.behind(name, lambda: kitchen.once(name, anew))
-        return How.HIT, None
-    if suite.failure is not None and now - suite.tried < REST:
-        return How.STALE, suite.failure.proxy_error
-    if age < backend.ttl + backend.stale_while_revalidate or now - suite.late < REST:
-        kitchen.behind(name, lambda: kitchen.once(name, anew))
-        return How.STALE, "refreshing"
-    try:
-        await kitchen.within(PATIENCE, kitchen.once(name, anew))
-    except TimeoutError:
-        suite.late = kitchen.now()
-        return How.STALE, "timeout"
-    if suite.failure is not None:
-        return How.STALE, suite.failure.proxy_error
-    return How.REVALIDATED, None
 
 
 def given(notes: dict[str, Any], suite: Suite) -> Generation | None:

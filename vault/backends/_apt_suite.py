@@ -85,7 +85,6 @@ class Suite:
         self.upstreams: frozenset[str] = frozenset()
         self.checked = float("-inf")
         self.tried = float("-inf")
-        self.late = float("-inf")  # when a client last did not wait for a refresh any longer
         self.failure: VaultError | None = None
         self.waiting = False
         self.seen_since: dict[str, float] = {}

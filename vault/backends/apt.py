@@ -35,7 +35,8 @@ class State:
     """What a backend has learnt: it lasts as long as the backend, and over a change of the rest of the configuration.
 
     ``suspects`` has the keys under which something else came than was wanted, ``handed`` the files that no index file
-    describes, each with the client it was given to.
+    describes, each with the client it was given to.  ``late`` is when a client last did not wait for a refresh any
+    longer (POSIX seconds).
     """
 
     def __init__(self) -> None:
@@ -43,6 +44,7 @@ class State:
         self.packages = Packages(self.suites.values)
         self.suspects: Memory | None = None
         self.handed: Memory | None = None
+        self.late = float("-inf")
         self.loaded = False
 
 
