@@ -63,6 +63,13 @@ class IBackend(Interface):
         """What monitoring may want to know of this backend now, beside what is counted for every one."""
 
 
+class IStartedBackend(IBackend):
+    """A backend that does something before anybody asks."""
+
+    def started(kitchen: IKitchen) -> None:
+        """The vault has taken it up, with this kitchen: at its start, or when the configuration was read again."""
+
+
 class IRegistryBackend(IBackend):
     """A backend whose resources clients also ask for at the root's ``/v2/``, as container registries are asked."""
 
@@ -153,7 +160,10 @@ class IKitchen(Interface):
         """The result of ``begin()``, begun once for all who wait under this name; it goes on if they leave."""
 
     def behind(name: str, begin: Callable[[], Awaitable[Any]]) -> None:
-        """Do something that nobody waits for, unless it is being done; a failure is logged, stopping cancels it."""
+        """Do something that nobody waits for, unless it is being done; a failure is logged, stopping cancels it.
+
+        Nothing is begun once the kitchen was stopped.
+        """
 
 
 class Reader(Protocol):

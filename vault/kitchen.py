@@ -44,6 +44,7 @@ class Kitchen:
         self._members = members or {}
         self._under_way: dict[str, list[Deferred[Any]]] = {}
         self._behind: dict[str, Deferred[None]] = {}
+        self._stopped = False
 
     def of(self, member: str) -> Kitchen:
         """The kitchen of a member."""
@@ -55,7 +56,8 @@ class Kitchen:
         return [self.cache, *(cache for member in self._members.values() for cache in member.caches)]
 
     def stop(self) -> None:
-        """End what goes on behind."""
+        """End what goes on behind, and begin nothing more."""
+        self._stopped = True
         for running in list(self._behind.values()):
             running.cancel()
         for member in self._members.values():
@@ -216,7 +218,7 @@ class Kitchen:
 
     def behind(self, name: str, begin: Callable[[], Awaitable[Any]]) -> None:
         """Do something that nobody waits for."""
-        if name in self._behind:
+        if name in self._behind or self._stopped:
             return
 
         async def run() -> None:

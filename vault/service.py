@@ -25,7 +25,7 @@ from twisted.python.components import Componentized
 from vault.cache import Cache
 from vault.config import BackendConfig, Config
 from vault.errors import ConfigError, StoreError
-from vault.interfaces import IBackend, IRegistryBackend
+from vault.interfaces import IBackend, IRegistryBackend, IStartedBackend
 from vault.kitchen import Kitchen
 from vault.listeners import Listener, ListenFailed, listen
 from vault.logs import observer
@@ -204,7 +204,10 @@ class VaultService(Service):
             member.backend.name: self._make_kitchen(member.backend, member.options, upstreams)
             for member in backend.members
         }
-        return Kitchen(cache, sources, self._store, self._workers, time.time, members)
+        kitchen = Kitchen(cache, sources, self._store, self._workers, time.time, members)
+        if IStartedBackend.providedBy(backend):
+            backend.started(kitchen)
+        return kitchen
 
     def _take_signals(self) -> None:
         # twistd would end the process by the signal itself; a clean stop is status 0.

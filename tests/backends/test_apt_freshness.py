@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from tests.backends.test_apt import SUITE, Mirror
 from tests.memory import Asked, Rig, RigCase
 from tests.web.test_ahead import APT, get
 from vault.backends.apt import AptBackend
+from vault.config import load_text
 
 SUITES = (SUITE, "dists/security", "dists/updates", "dists/backports", "dists/tools")
 
@@ -79,3 +81,92 @@ class PatienceTests(FreshnessCase):
         rig.net.pass_time(3)
         self.assertIn(b"X-Number: 1", client.body)
         self.assertEqual(self.number(rig), 2)
+
+
+class UnaskedTests(FreshnessCase):
+    """Suites that are refreshed without a client."""
+
+    def test_kept_fresh(self) -> None:
+        """All that clients use are refreshed each hour, one after another: what is served at once is from then."""
+        rig = self.start()
+        rig.net.pass_time(3000)
+        before = len(rig.origin.requests)
+        times: list[float] = []
+
+        def answer(asked: Asked) -> None:
+            times.append(rig.net.seconds())
+            self.mirror.answer(asked)
+
+        rig.origin.answer = answer
+        self.publish(2)
+        rig.net.pass_time(700)
+        self.assertEqual(sorted(self.asked(rig, before)), sorted(SUITES))
+        self.assertGreaterEqual(min(later - sooner for sooner, later in pairwise(times)), 1)
+        self.mirror.down = True
+        self.assertEqual([self.number(rig, suite) for suite in SUITES], [2] * len(SUITES))
+
+    def test_asked_by_a_client(self) -> None:
+        """What was refreshed for a client just now is not refreshed again until an hour later."""
+        rig = self.start()
+        rig.net.pass_time(3000)
+        self.number(rig)
+        before = len(rig.origin.requests)
+        rig.net.pass_time(3500)
+        self.assertNotIn(SUITE, self.asked(rig, before))
+        rig.net.pass_time(200)
+        self.assertEqual(self.asked(rig, before).count(SUITE), 1)
+
+    def test_no_longer_used(self) -> None:
+        """Two weeks after a client asked it ends, also over a restart, and begins again with the next one."""
+        rig = self.start(refresh_interval=86400.0)
+        rig.net.pass_time(10 * 86400)
+        self.number(rig)
+        rig.net.pass_time(10 * 86400)
+        object.__setattr__(rig.backend, "state", type(rig.backend.state)())  # type: ignore[attr-defined]
+        rig.stop()
+        rig.again()
+        before = len(rig.origin.requests)
+        rig.backend.started(rig.kitchen)  # type: ignore[attr-defined]
+        rig.net.pass_time(3 * 86400)
+        self.assertEqual(set(self.asked(rig, before)), {SUITE}, "no client came for the others in twenty days")
+        rig.net.pass_time(2 * 86400)
+        before = len(rig.origin.requests)
+        rig.net.pass_time(10 * 86400)
+        self.assertEqual(self.asked(rig, before), [])
+        self.number(rig)
+        rig.net.pass_time(2 * 86400)
+        self.assertGreaterEqual(self.asked(rig, before).count(SUITE), 2)
+
+    def test_outage(self) -> None:
+        """While the upstream is down it is asked once an interval and suite, and recovers."""
+        rig = self.start()
+        before = len(rig.origin.requests)
+        self.mirror.down = True
+        rig.net.pass_time(3 * 3700)
+        self.assertLessEqual(len(rig.origin.requests) - before, 3 * len(SUITES) * (1 + rig.options.retries))
+        self.mirror.down = False
+        self.publish(2)
+        rig.net.pass_time(3700)
+        self.mirror.down = True
+        self.assertEqual(self.number(rig), 2)
+
+    def test_off(self) -> None:
+        """With 0, and for a backend that is offline, nobody is asked without a client."""
+        rig = self.start(refresh_interval=0.0)
+        before = len(rig.origin.requests)
+        rig.net.pass_time(86400)
+        self.assertEqual(len(rig.origin.requests), before)
+        for text, interval in (("offline: true", 0.0), ("refresh_interval: 2h", 7200.0), ("ttl: 30", 3600.0)):
+            config = f"backends:\n- type: apt\n  config: {{prefix: /u/, mirror_url: 'http://a.test/', {text}}}\n"
+            backend = load_text(config, "vault.yml", {}).backends[0].backend
+            assert isinstance(backend, AptBackend)
+            self.assertEqual(backend.refresh_interval, interval, text)
+
+    def test_stopped(self) -> None:
+        """A kitchen that was stopped, as when the configuration was read again, begins nothing more."""
+        rig = self.start()
+        rig.stop()
+        before = len(rig.origin.requests)
+        self.number(rig)
+        rig.net.pass_time(86400)
+        self.assertEqual(len(rig.origin.requests), before)

@@ -30,6 +30,7 @@ class RecordCase(RigCase):
         assert isinstance(backend, AptBackend)
         object.__setattr__(backend, "upstreams", urls)
         object.__setattr__(backend, "state", type(backend.state)())
+        rig.kitchen.stop()
         rig.again()
 
     def number(self, rig: Rig) -> int:

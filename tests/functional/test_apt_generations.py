@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -83,6 +84,25 @@ class GenerationTests(AptCase):
             return f"hello 1.{number}" in versions(apt)
 
         eventually(newest, 30, "the newest generation at the client")
+
+    def test_unasked(self) -> None:
+        """A suite that a client has used comes to new generations without one, also after a reload and a restart."""
+        self.serve()
+        self.client("first").update()
+        time.sleep(2.5)  # what clients ask for is written down within two seconds
+        backend = self.vault.config["backends"][0]
+        self.vault.write_config(backends=[{**backend, "config": {**backend["config"], "refresh_interval": 1}}])
+        self.vault.signal(signal.SIGHUP)
+        self._publish(1)
+        eventually(lambda: self.vault.log().count("serving the generation") == 2, 10, "the one after the reload")
+        self.vault.kill()
+        self.vault.start()
+        self._publish(2)
+        self.vault.wait_for_log("serving the generation")
+        self.server.stop()
+        apt = self.client("second")
+        apt.update()
+        self.assertIn("hello 1.2", versions(apt))
 
     def test_torn_release(self) -> None:
         """While InRelease is new and Packages still old, clients are served the generation before; then the new one."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import Deferred
+
 from vault.backends._apt_refresh import refresh
 from vault.backends._apt_suite import Suite
 from vault.interfaces import IKitchen
@@ -32,35 +34,65 @@ Whose refresh was too slow does not matter: who updates five suites is to wait o
 RECENT = 5.0
 """Seconds for which nobody is asked again, however a client insists."""
 
+IN_USE = 14 * 86400.0
+"""Seconds for which a suite is kept fresh after a client asked for it."""
+
+PAUSE = 1.0
+"""Seconds between two suites that are refreshed unasked: the upstream is to have one after another."""
+
+
+def refresh_once(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> Deferred[None]:
+    """Refresh a suite, or wait for the refresh that is under way."""
+    return kitchen.once(f"refresh {suite.path}", lambda: refresh(backend, kitchen, suite))
+
+
+def refresh_behind(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> None:
+    """Refresh a suite while nobody waits."""
+    kitchen.behind(f"refresh {suite.path}", lambda: refresh_once(backend, kitchen, suite))
+
 
 async def freshen(backend: AptBackend, kitchen: IKitchen, suite: Suite, insist: bool) -> tuple[How, str | None]:
     """See to it that what is served of a suite is recent enough; raises the reason where there is nothing."""
     now = kitchen.now()
     age = now - suite.checked
-
-    async def anew() -> None:
-        await refresh(backend, kitchen, suite)
-
-    name = f"refresh {suite.path}"
     if suite.current is None:
         if age < backend.negative_ttl:
             return How.HIT, None  # it has none, as was just said
-        await kitchen.once(name, anew)
+        await refresh_once(backend, kitchen, suite)
         return How.MISS, None
     if age < backend.ttl:
         if insist and age > RECENT:
-            kitchen.behind(name, lambda: kitchen.once(name, anew))
+            refresh_behind(backend, kitchen, suite)
         return How.HIT, None
     if suite.failure is not None and now - suite.tried < REST:
         return How.STALE, suite.failure.proxy_error
     if age < backend.ttl + backend.stale_while_revalidate or now - backend.state.late < REST:
-        kitchen.behind(name, lambda: kitchen.once(name, anew))
+        refresh_behind(backend, kitchen, suite)
         return How.STALE, "refreshing"
     try:
-        await kitchen.within(PATIENCE, kitchen.once(name, anew))
+        await kitchen.within(PATIENCE, refresh_once(backend, kitchen, suite))
     except TimeoutError:
         backend.state.late = kitchen.now()
         return How.STALE, "timeout"
     if suite.failure is not None:
         return How.STALE, suite.failure.proxy_error
     return How.REVALIDATED, None
+
+
+async def keep_fresh(backend: AptBackend, kitchen: IKitchen) -> None:
+    """Refresh the suites in use, each an interval after the upstream was last asked for it; for ever."""
+    interval = backend.refresh_interval
+    await backend.begin(kitchen)
+    while True:
+        now = kitchen.now()
+        used = [suite for suite in backend.state.suites.values() if suite.current and now - suite.used < IN_USE]
+        next_one = min(used, key=_last_asked, default=None)
+        wait = interval if next_one is None else _last_asked(next_one) + interval - now
+        if next_one is not None and wait <= 0:
+            await refresh_once(backend, kitchen, next_one)
+        # Whatever becomes known meanwhile was asked for by a client, and is not due before.
+        await kitchen.sleep(max(PAUSE, min(wait, interval)))
+
+
+def _last_asked(suite: Suite) -> float:
+    return max(suite.checked, suite.tried)

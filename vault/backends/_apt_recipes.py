@@ -11,9 +11,9 @@ from zope.interface import implementer
 
 from vault.artifact import Digest, Head
 from vault.backends._apt_fetch import END, fetch, fetch_index
-from vault.backends._apt_freshness import freshen
+from vault.backends._apt_freshness import freshen, refresh_behind
 from vault.backends._apt_packages import Described
-from vault.backends._apt_refresh import pair_of, refresh
+from vault.backends._apt_refresh import pair_of
 from vault.backends._apt_suite import Generation, Suite
 from vault.errors import DigestMismatch, Missing, OtherVersion, Truncated, Unavailable, VaultError
 from vault.formats.apt_paths import join, relative
@@ -50,6 +50,7 @@ class ReleaseRecipe:
     async def find(self, kitchen: IKitchen, asked: Asked) -> Found:
         """That of the generation which is served; of the same one for each connection."""
         suite = await self.backend.suite(kitchen, self.directory)
+        suite.note_used(kitchen)
         generation = given(asked.notes, suite) if self.name == "Release.gpg" else None
         how, detail = How.HIT, None
         if generation is None or self.name not in generation.bodies:
@@ -112,7 +113,7 @@ class IndexRecipe:
         try:
             return await _asked_for(self.backend, kitchen, suite, release, name)
         except (OtherVersion, Truncated) as error:
-            kitchen.behind(f"refresh {suite.path}", lambda: _again(self.backend, kitchen, suite))
+            refresh_behind(self.backend, kitchen, suite)
             raise Unavailable(f"{error}; the upstream may just be publishing", 5.0) from error
 
 
@@ -124,10 +125,6 @@ async def _asked_for(backend: AptBackend, kitchen: IKitchen, suite: Suite, relea
     else:
         found.body.grown(END).addCallbacks(lambda whole: suite.note_asked(kitchen, name), lambda failure: None)
     return found
-
-
-async def _again(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> None:
-    await kitchen.once(f"refresh {suite.path}", lambda: refresh(backend, kitchen, suite))
 
 
 @implementer(IRecipe)

@@ -32,6 +32,9 @@ KEPT = 100
 ASKED_FOR = 7 * 86400.0
 """Seconds for which an index file that a client asked for counts as needed in new generations."""
 
+USED_STEP = 86400.0
+"""Seconds within which it is noted once that clients use a suite, so that the record is not written each time."""
+
 SAVE_DELAY = 2.0
 
 
@@ -69,10 +72,11 @@ class Suite:
     """A directory with Release files.  ``name`` is the backend's.
 
     ``asked`` has the index files that clients have asked for, with the time; ``missing`` the Release files that the
-    upstream said it does not have.  ``checked`` is when the upstream last said what it has, ``tried`` when it was last
-    asked (POSIX seconds), ``failure`` why it did not say.  ``waiting`` is true while a newer generation is not whole;
-    ``seen_since`` says since when what it wants has been waited for.  ``upstreams`` has the marks of those that
-    what is served came from; it is empty where that is not known.
+    upstream said it does not have; ``used`` is about when a client last asked for one.  ``checked`` is when the
+    upstream last said what it has, ``tried`` when it was last asked (POSIX seconds), ``failure`` why it did not say.
+    ``waiting`` is true while a newer generation is not whole; ``seen_since`` says since when what it wants has been
+    waited for.  ``upstreams`` has the marks of those that what is served came from; it is empty where that is not
+    known.
     """
 
     def __init__(self, name: str, path: str) -> None:
@@ -82,6 +86,7 @@ class Suite:
         self.kept: list[Generation] = []
         self.asked: dict[str, float] = {}
         self.missing: set[str] = set()
+        self.used = 0.0
         self.upstreams: frozenset[str] = frozenset()
         self.checked = float("-inf")
         self.tried = float("-inf")
@@ -123,6 +128,7 @@ class Suite:
     async def _take(self, kitchen: IKitchen, record: Mapping[str, Any]) -> None:
         self.asked = {str(name): float(when) for name, when in record["asked"].items()}
         self.missing = set(map(str, record["missing"]))
+        self.used = float(record.get("used", kitchen.now()))  # earlier records do not say
         self.upstreams = frozenset(map(str, record.get("upstreams", ())))  # earlier records have none
         for kept in record["generations"]:
             bodies = {name: await kitchen.stored(self.key(f"{name}#{kept['id']}")) for name in kept["names"]}
@@ -155,6 +161,7 @@ class Suite:
             ],
             "asked": self.asked,
             "missing": sorted(self.missing),
+            "used": self.used,
             "upstreams": sorted(self.upstreams),
         }
         data = json.dumps(record, separators=(",", ":")).encode()
@@ -192,6 +199,13 @@ class Suite:
         now = kitchen.now()
         if now - self.asked.get(name, float("-inf")) > ASKED_FOR / 8:
             self.asked[name] = now
+            self.save_soon(kitchen)
+
+    def note_used(self, kitchen: IKitchen) -> None:
+        """A client asked for a Release file."""
+        now = kitchen.now()
+        if now - self.used >= USED_STEP:
+            self.used = now
             self.save_soon(kitchen)
 
     def waited(self, kitchen: IKitchen, name: str) -> float:

@@ -15,18 +15,20 @@ from zope.interface import implementer
 
 from vault.artifact import Artifact, Digest
 from vault.backend import Backend
+from vault.backends._apt_freshness import keep_fresh
 from vault.backends._apt_packages import Packages
 from vault.backends._apt_recipes import FileRecipe, HashRecipe, IndexRecipe, ReleaseRecipe
 from vault.backends._apt_suite import MAX_RELEASE, Suite
 from vault.errors import VaultError
 from vault.formats.apt_paths import Kind, ancestors, as_sent, by_hash, classify, guessed_suite, join, one_spelling
 from vault.formats.apt_release import Listed
-from vault.interfaces import IBackend, IKitchen, IRecipe
+from vault.interfaces import IKitchen, IRecipe, IStartedBackend
 from vault.memory import Memory
 from vault.options import Options
 
 TTL = 30.0
 GENERATION_TTL = 86400.0
+REFRESH_INTERVAL = 3600.0
 
 MOST_SUITES = 1000
 
@@ -48,10 +50,13 @@ class State:
         self.loaded = False
 
 
-@implementer(IBackend)
+@implementer(IStartedBackend)
 @dataclass(frozen=True)
 class AptBackend(Backend):
-    """Paths below ``prefix`` are paths below each of ``upstreams``, mirrors of one another.  Times are seconds."""
+    """Paths below ``prefix`` are paths below each of ``upstreams``, mirrors of one another.  Times are seconds.
+
+    ``refresh_interval`` is 0 where suites are not refreshed unasked.
+    """
 
     name: str
     prefix: str
@@ -60,6 +65,7 @@ class AptBackend(Backend):
     stale_while_revalidate: float = 60.0
     negative_ttl: float = 10.0
     generation_ttl: float = GENERATION_TTL
+    refresh_interval: float = REFRESH_INTERVAL
     state: State = field(default_factory=State, compare=False, repr=False)
 
     # -- what a path means ------------------------------------------------------------------------------------------
@@ -112,8 +118,14 @@ class AptBackend(Backend):
     def _suites_key(self) -> str:
         return f"{self.name}/#suites"
 
+    def started(self, kitchen: IKitchen) -> None:
+        """Keep the suites fresh that clients use."""
+        if self.refresh_interval:
+            kitchen.behind("keep suites fresh", lambda: keep_fresh(self, kitchen))
+
     async def begin(self, kitchen: IKitchen) -> None:
         """Know the suites that were served before a restart."""
+        self.started(kitchen)
         if not self.state.loaded:
             await kitchen.once("load suites", lambda: self._load(kitchen))
 
@@ -173,8 +185,9 @@ class AptBackend(Backend):
 
 
 def make_backend(name: str, options: Options) -> AptBackend:
-    """Read ``mirror_url`` or ``mirror_urls``, and ``generation_ttl``."""
+    """Read ``mirror_url`` or ``mirror_urls``, ``generation_ttl`` and ``refresh_interval``."""
     upstream = options.upstream
+    refresh_interval = options.seconds("refresh_interval", REFRESH_INTERVAL)
     return AptBackend(
         name,
         options.prefix,
@@ -183,4 +196,5 @@ def make_backend(name: str, options: Options) -> AptBackend:
         upstream.stale_while_revalidate,
         upstream.negative_ttl,
         options.seconds("generation_ttl", GENERATION_TTL),
+        0.0 if upstream.offline else refresh_interval,
     )
