@@ -88,6 +88,21 @@ class HoldTests(RigCase):
         self.assertTrue(client.raw.endswith(self.mirror.deb))
         self.assertEqual(len([one for one in rig.origin.requests if one.target == DEB]), 2)
 
+    def test_wrong_for_good(self) -> None:
+        """A file that stays wrong is asked for early once; who asks again has it fetched no more than twice."""
+        rig = self.start()
+        self.mirror.put("pool/p.deb", self.wrong, 1)
+        counts = []
+        for _ in range(3):
+            before = len(rig.origin.requests)
+            client = rig.request("slow", APT)
+            client.channel.dataReceived(get("pool/p.deb"))
+            rig.net.pass_time(4)
+            self.assertIn(b"HTTP/1.1 502 ", client.raw)
+            counts.append([one.target for one in rig.origin.requests[before:]].count(DEB))
+        self.assertLessEqual(counts[0], 4)
+        self.assertEqual(counts[1:], [2, 2])
+
     def test_right_file(self) -> None:
         """A right file that comes as fast is sent when it is whole."""
         rig = self.start()

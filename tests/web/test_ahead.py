@@ -161,3 +161,10 @@ class AheadTests(RigCase):
         rig.net.pass_time()
         self.assertEqual(client.raw.count(b"HTTP/1.1 200 OK"), 3)
         self.assertEqual(len(self.asked(rig)), 4)
+        rig.origin.answer = lambda asked: None
+        self.send(rig, get("3"), get("4"))
+        self.assertEqual(self.asked(rig)[4:], ["/0"], "other connections know it too")
+        rig.net.pass_time(1000)
+        before = len(rig.origin.requests)
+        self.send(rig, get("5"), get("6"))
+        self.assertEqual(self.asked(rig)[before:], ["/0", "/5", "/6"], "it may have changed")

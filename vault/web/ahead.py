@@ -15,7 +15,9 @@ from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 
+from vault.outcome import How
 from vault.web.request import VaultRequest
+from vault.web.resource import ArtifactResource
 
 if TYPE_CHECKING:
     from vault.web.channel import VaultChannel
@@ -24,6 +26,9 @@ log = Logger()
 
 AHEAD = 4
 """Waiting requests of one connection that are looked after at most."""
+
+IN_VAIN = 600.0
+"""Seconds for which nothing is begun of a backend whose files cannot be kept, nor what failed when it was begun."""
 
 _END = b"\r\n\r\n"
 _LINE = re.compile(rb"GET ([\x21-\x7e]+) HTTP/1\.1")
@@ -57,13 +62,12 @@ class Ahead:
     def __init__(self, channel: VaultChannel) -> None:
         self._channel = channel
         self._begun: list[bytes] = []
-        self._useless = False
 
     def look(self, waiting: list[bytes]) -> None:
         """See what has come behind the request that is being answered, and begin what is new of it."""
         site = self._channel.site
         # Where requests are counted, each has to wait for its turn; nor is anything begun that could not be kept.
-        if self._useless or self._channel.surplus or site.draining or site.request_rate.per_second is not None:
+        if self._channel.surplus or site.draining or site.request_rate.per_second is not None:
             return
         data = b"".join(waiting)
         if _END not in data:
@@ -85,10 +89,19 @@ class Ahead:
         if not request.allowed():
             return
         resource: IResource = self._channel.site.resource.getChildWithDefault(b"", request)
-        begin = getattr(resource, "begin", None)
-        if begin is not None:
-            begin(request).addCallback(self._kept)
+        if not isinstance(resource, ArtifactResource):
+            return
+        in_vain = self._channel.site.begun_in_vain
+        # A body that passes through is fetched for one client alone, and what fails is asked for again in its turn: to
+        # have begun it early was in vain.  That is learnt once for all connections.
+        backend, failing = f"backend {resource.backend.name}", target.decode("ascii")
+        if in_vain.get(backend) is not None or in_vain.get(failing) is not None:
+            return
 
-    def _kept(self, kept: bool) -> None:
-        # A body that passes through is fetched for one client alone: to have begun it early was in vain.
-        self._useless = self._useless or not kept
+        def ended(how: How | None) -> None:
+            if how is None:
+                in_vain.note(failing, IN_VAIN)
+            elif how is How.BYPASS:
+                in_vain.note(backend, IN_VAIN)
+
+        resource.begin(request).addCallback(ended)

@@ -86,20 +86,19 @@ class ArtifactResource(Resource):
         """Answer with the artifact's head."""
         return self.render_GET(request)
 
-    def begin(self, request: VaultRequest) -> Deferred[bool]:
-        """Begin to fetch what a request will need that waits for its turn; fires with False where it cannot be kept.
+    def begin(self, request: VaultRequest) -> Deferred[How | None]:
+        """Begin to fetch what a request will need that waits for its turn; fires with None where it failed.
 
         What goes wrong will go wrong again when the request is answered, and be said then.
         """
 
-        def wrong(failure: Failure) -> bool:
+        def wrong(failure: Failure) -> None:
             if not failure.check(VaultError):
                 self.log.failure("looking ahead went wrong", failure)
-            return True
 
         return ensureDeferred(self._begin(request)).addErrback(wrong)
 
-    async def _begin(self, request: VaultRequest) -> bool:
+    async def _begin(self, request: VaultRequest) -> How:
         headers = request.joined_headers()
         wanted = self._wanted(headers)
         asked = self._asked(request, headers)
@@ -110,7 +109,7 @@ class ArtifactResource(Resource):
             notes = {name: deepcopy(note) for name, note in asked.notes.items() if name != "client"}
             found = await wanted.find(self.kitchen, replace(asked, notes=notes))
         _unread(found)
-        return found.how is not How.BYPASS
+        return found.how
 
     async def _answer(self, request: VaultRequest) -> None:
         try:

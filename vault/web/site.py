@@ -12,6 +12,8 @@ from twisted.web import http, server
 from twisted.web.resource import IResource
 
 from vault import __version__
+from vault.memory import Memory
+from vault.rate import steady
 from vault.web.accesslog import AccessLog
 from vault.web.channel import VaultChannel
 from vault.web.errors import Fields, Form
@@ -37,7 +39,7 @@ class VaultSite(server.Site):
     ``limits`` and ``access_allow`` (no networks: everyone may ask) hold for all listeners of the site.
     ``tunnels`` are where CONNECT leads.
     ``request_rate`` and ``byte_rate`` are the counters that belong to the limits; a body takes what it may send from
-    ``byte_rate``.
+    ``byte_rate``.  ``begun_in_vain`` has what looking ahead has learnt.
     """
 
     # The protocol itself: Twisted's own wrapper only chooses between HTTP/1.1 and HTTP/2, which is never offered here.
@@ -65,6 +67,7 @@ class VaultSite(server.Site):
         self.tunnels = tunnels or Tunnels(reactor)
         self.request_rate = RequestRate(reactor, limits.requests_per_second)
         self.byte_rate = ByteRate(reactor, limits.bytes_per_second)
+        self.begun_in_vain = Memory(steady(reactor))
         self.draining = False
         self._channels: set[VaultChannel] = set()
         self._surplus = 0
