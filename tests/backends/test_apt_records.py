@@ -11,6 +11,7 @@ from twisted.internet.address import IPv4Address
 from tests.backends.test_apt import NAME, SUITE, Mirror
 from tests.memory import START, Asked, Client, Rig, RigCase
 from tests.web.test_ahead import APT, get
+from vault.backends import apt
 from vault.backends.apt import AptBackend
 
 
@@ -146,6 +147,22 @@ class AbsentTests(RecordCase):
             self.assertEqual(rig.request(f"dists/none-{number}/InRelease").status, 404)
         rig.net.pass_time(60)
         self.assertEqual(rig.stored, before)
+
+    def test_many(self) -> None:
+        """That there are too many of them does not disturb a suite which is just being met for the first time."""
+        rig = self.start()
+        self.mirror.put("dists/slow/InRelease", self.mirror.files[f"/{SUITE}/InRelease"], 1)
+        waiting: list[Asked] = []
+        rig.origin.answer = lambda asked: (waiting.append if "slow" in asked.target else self.mirror.answer)(asked)
+        with mock.patch.object(apt, "MOST_SUITES", 5):
+            first = rig.request("dists/slow/InRelease")
+            for number in range(20):
+                self.assertEqual(rig.request(f"dists/none-{number}/InRelease").status, 404)
+            self.mirror.answer(waiting.pop())
+            rig.net.pass_time()
+            self.assertEqual(first.status, 200)
+        second = rig.request("dists/slow/InRelease")
+        self.assertEqual((second.status, second.headers["x-cache"], waiting), (200, "HIT", []))
 
 
 class SureTests(RecordCase):

@@ -77,6 +77,7 @@ class Torn(Unavailable):
 async def refresh(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> None:
     """See what the upstream has; raises the reason where there is nothing to serve."""
     suite.tried = kitchen.now()
+    suite.refreshing = True
     try:
         sure = (
             await _first(backend, kitchen, suite) if suite.current is None else await _refresh(backend, kitchen, suite)
@@ -101,6 +102,8 @@ async def refresh(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> None:
             suite.checked = kitchen.now()
         else:
             suite.failure = Unavailable("the upstream could not be asked")
+    finally:
+        suite.refreshing = False
 
 
 async def _first(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> bool:

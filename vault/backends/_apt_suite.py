@@ -92,6 +92,7 @@ class Suite:
         self.tried = float("-inf")
         self.failure: VaultError | None = None
         self.waiting = False
+        self.refreshing = False
         self.seen_since: dict[str, float] = {}
         self.loaded = False
         self._next: tuple[Generation, list[Generation]] | None = None
@@ -104,6 +105,11 @@ class Suite:
     def record_key(self) -> str:
         """The key of the document that says what is served."""
         return self.key("#record")
+
+    @property
+    def idle(self) -> bool:
+        """True where nothing is served, and nobody is just finding out whether there is something."""
+        return self.current is None and self.loaded and not self.refreshing
 
     def find(self, identity: str) -> Generation | None:
         """The generation of an id, if it is kept."""

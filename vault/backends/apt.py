@@ -148,7 +148,7 @@ class AptBackend(Backend):
         known = self.state.suites.get(path)
         if known is None:
             if len(self.state.suites) >= MOST_SUITES:
-                for other in [one for one in self.state.suites.values() if one.current is None]:
+                for other in [one for one in self.state.suites.values() if one.idle]:
                     del self.state.suites[other.path]
             known = self.state.suites[path] = Suite(self.name, path)
         if not known.loaded:
