@@ -300,16 +300,8 @@ async def _complete(
             except VaultError as error:
                 if lenient and isinstance(error, Missing):
                     continue
-                # An outage says nothing of the file, and that an earlier generation lacked it little of a new one.
-                waited = (
-                    ()
-                    if isinstance(error, Unavailable)
-                    else (
-                        suite.waited(kitchen, name) >= TORN_PATIENCE,
-                        suite.waited(kitchen, f"{name} {release.files[name].digest}") >= NEW_PATIENCE,
-                    )
-                )
-                if not waited or not all(waited):
+                # An outage says nothing of the file.
+                if isinstance(error, Unavailable) or not _waited_for(kitchen, suite, release, name):
                     raise Torn(f"{name} cannot be had as the new Release lists it: {error}") from error
                 log.warn("{suite}: gone on without {name}: {error}", suite=suite.key(""), name=name, error=str(error))
                 suite.give_up(kitchen, name)
@@ -322,6 +314,13 @@ async def _complete(
         wanted.clear()
         for worker in workers:
             worker.addErrback(lambda failure: None)
+
+
+def _waited_for(kitchen: IKitchen, suite: Suite, release: Release, name: str) -> bool:
+    """True where an index file was waited for long enough: also in this generation, earlier ones say little of it."""
+    in_all = suite.waited(kitchen, name)
+    here = suite.waited(kitchen, f"{name} {release.files[name].digest}")
+    return in_all >= TORN_PATIENCE and here >= NEW_PATIENCE
 
 
 async def pair_of(backend: AptBackend, kitchen: IKitchen, suite: Suite, generation: Generation) -> None:
