@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from tests.functional.apt_case import AptCase
-from tests.functional.clients import ask, raw
+from tests.functional.clients import Stream, ask, raw
+from tests.functional.content import Literal
 from tests.functional.file_server import FileServer
 from tests.functional.repository import Apt, Repository
 from tests.functional.script import Answer
@@ -224,6 +225,38 @@ class TroubleTests(AptCase):
         apt.update()
         self.assertEqual(apt.download("hello")[0].read_bytes(), good)
         self.assertEqual(self.server.count(path), 2)
+
+    def test_wrong_package_that_comes_slowly(self) -> None:
+        """So is one whose wrong bytes take seconds to come, while one that takes long is not waited for."""
+        self.serve()
+        self.repository.add("large", "1.0", os.urandom(3_000_000))
+        self.repository.publish()
+        origin = self.start_origin()
+        for file in sorted(self.repository.root.rglob("*")):
+            if file.is_file():
+                origin.put("/" + str(file.relative_to(self.repository.root)), content=file.read_bytes(), etag=None)
+        path = "/pool/main/l/large/large_1.0_all.deb"
+        good = (self.repository.root / path[1:]).read_bytes()
+        wrong = Answer(rate=1_000_000, content=Literal(good[:-1] + bytes([good[-1] ^ 1])))
+        origin.put(path, content=good, etag=None, script=[wrong])
+        small = "/pool/main/h/hello/hello_1.0_all.deb"
+        origin.put(small, content=(self.repository.root / small[1:]).read_bytes(), etag=None, default=Answer(rate=50))
+        self.vault.end()
+        backend = self.vault.config["backends"][0]
+        config = {**backend["config"], "mirror_url": origin.url + "/"}
+        self.vault.write_config(backends=[{**backend, "config": config}])
+        self.vault.start()
+        self.client("first").update()
+        time.sleep(1)
+        began = time.monotonic()
+        self.assertTrue(ask(self.vault.port, "/apt" + path).body == good)
+        self.assertGreater(time.monotonic() - began, 2)
+        self.assertEqual(len(origin.requests(path)), 2)
+        began = time.monotonic()
+        stream = Stream(self.vault.port, "/apt" + small)
+        self.addCleanup(stream.close)
+        self.assertEqual(stream.read(10), (self.repository.root / small[1:]).read_bytes()[:10])
+        self.assertLess(time.monotonic() - began, 3)
 
     def test_replaced_package(self) -> None:
         """A package that was built again under the same name is delivered as the new index describes it."""
