@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.memory import Rig, RigCase
@@ -384,6 +385,53 @@ class TwinTests(RigCase):
 
 class WaitingTests(RigCase):
     """Waiting for a bounded time."""
+
+    def late(self) -> tuple[Rig, Deferred[int], list[int]]:
+        """Something that somebody did not wait for any longer; what became of it is in the list."""
+        rig = self.rig()
+        slow: Deferred[int] = Deferred()
+        ends: list[int] = []
+
+        async def begin() -> int:
+            ends.append(await slow)
+            return ends[0]
+
+        running = rig.run(rig.kitchen.in_time(5.0, begin))
+        rig.net.pass_time(4.9)
+        self.assertNoResult(running)
+        rig.net.pass_time(0.2)
+        self.failureResultOf(running, TimeoutError)
+        return rig, slow, ends
+
+    def test_goes_on(self) -> None:
+        """What somebody does not wait for any longer goes on to its end."""
+        _, slow, ends = self.late()
+        slow.callback(7)
+        self.assertEqual(ends, [7])
+
+    def test_goes_on_to_trouble(self) -> None:
+        """What then fails in a way that nobody foresaw is in the log; what upstreams do to everybody is not."""
+        self.late()[1].errback(BrokenAnswer("it is broken"))
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.late()[1].errback(ZeroDivisionError())
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_begun_in_time(self) -> None:
+        """What is there at once needs no timer, and what comes in time or fails is told as it is."""
+        rig = self.rig()
+
+        async def begin() -> int:
+            return 7
+
+        self.assertEqual(self.successResultOf(rig.run(rig.kitchen.in_time(0.0, begin))), 7)
+        for result, error in ((7, None), (Failure(Refused("no")), Refused)):
+            slow: Deferred[Any] = Deferred()
+            running = rig.run(rig.kitchen.in_time(5.0, lambda slow=slow: slow))
+            slow.callback(result)
+            if error is None:
+                self.assertEqual(self.successResultOf(running), 7)
+            else:
+                self.failureResultOf(running, error)
 
     def test_in_time(self) -> None:
         """What comes in time is given, and no timer stays."""

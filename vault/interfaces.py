@@ -156,6 +156,9 @@ class IKitchen(Interface):
     def within(seconds: float, waiting: Deferred[T]) -> Awaitable[T]:
         """What ``waiting`` gives; raises TimeoutError where that takes longer, and cancels it."""
 
+    def in_time(seconds: float, begin: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+        """The result of ``begin()``; raises TimeoutError where that takes longer, and it goes on."""
+
     def once(name: str, begin: Callable[[], Awaitable[T]]) -> Deferred[T]:
         """The result of ``begin()``, begun once for all who wait under this name; it goes on if they leave."""
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from vault.artifact import MADE_FROM, Artifact, Digest, Head, Headers
@@ -193,6 +194,18 @@ class Kitchen:
             raise
         finally:
             timer.cancel()
+
+    async def in_time(self, seconds: float, begin: Callable[[], Awaitable[T]]) -> T:
+        """The result of ``begin()`` if it comes in time; it goes on to its end in any case."""
+        waiter: Deferred[T] = Deferred()
+
+        def told(result: Any) -> None:
+            if waiter.called and isinstance(result, Failure) and not result.check(VaultError):
+                self.log.failure("what nobody waited for any more went wrong", result)
+            waiter.callback(result)  # nothing happens where it was cancelled
+
+        ensureDeferred(_awaited(begin)).addBoth(told)
+        return await (waiter if waiter.called else self.within(seconds, waiter))
 
     def once(self, name: str, begin: Callable[[], Awaitable[T]]) -> Deferred[T]:
         """The result of ``begin()``, shared by all who wait under this name."""
