@@ -135,6 +135,12 @@ class Timeout(Unavailable):
     proxy_error = "connection_timeout"
 
 
+class NotYet(Unavailable):
+    """What is wanted is still on its way from the upstream, after as long as clients wait for an answer."""
+
+    proxy_error = "http_response_timeout"
+
+
 class TLSFailed(UpstreamError):
     """The upstream's certificate or TLS handshake is not acceptable."""
 

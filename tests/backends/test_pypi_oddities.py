@@ -405,7 +405,7 @@ class VersionTests(PyPICase):
 
     def test_own_version(self) -> None:
         """Whoever gets a newer page while an older one is still being read is given the newer one."""
-        rig = self.vault(upstream={"stale_while_revalidate": 0.0})
+        rig = self.vault(ttl=3.0)
         whole = page(entry("a-1.zip", b"x"))
         reading = rig.kitchen.read
         held: list[Deferred[None]] = []
@@ -422,7 +422,7 @@ class VersionTests(PyPICase):
         older = self.get("simple/a/", ASK_JSON)
         asked[0].head(200, f"Content-Type: {JSON}", 'ETag: "1"', length=len(whole))
         asked[0].send(whole)
-        rig.net.pass_time(700)
+        rig.net.pass_time(4)
         newest = page(entry("a-2.zip", b"y"), serial=8)
         newer = self.get("simple/a/", ASK_JSON)
         asked[1].head(200, f"Content-Type: {JSON}", 'ETag: "2"', length=len(newest))

@@ -7,8 +7,8 @@ import hashlib
 import json
 from typing import Any
 
-from tests.functional.clients import Stream
-from tests.functional.python_clients import pip_install
+from tests.functional.clients import Stream, together
+from tests.functional.python_clients import pip_install, poetry, poetry_project, uv_install
 from tests.functional.script import Answer
 from tests.functional.simple_index import JSON, SimpleIndex, wheel
 from tests.functional.test_pypi_clients import PyPICase
@@ -95,6 +95,31 @@ class AwkwardIndexTests(PyPICase):
         asked = self.origin.requests(self.wheel.path)
         self.assertEqual(len(asked), 2)
         self.assertRegex(asked[1].headers.get("range", ""), r"^bytes=[1-9]\d+-$")
+
+    def test_silent(self) -> None:
+        """pip, uv and poetry ask again while an index says nothing, and install once it wakes; it was asked once."""
+        for name in ("pip", "uv", "poetry"):
+            self.index.put(f"vd-{name}", wheel(f"vd-{name}", "1.0"))
+            page = self.index.page(f"vd-{name}")
+            self.index.put_page(f"vd-{name}", page, default=Answer(delay=17))
+        self.start(first_byte_timeout=60)
+
+        def install(number: int) -> None:
+            home = self.directory / ("pip", "uv", "poetry")[number]
+            if home.name == "poetry":
+                project = poetry_project(home, self.url, "vd-poetry")
+                self.check(poetry(home, project, "lock"))
+                self.assertIn('name = "vd-poetry"\nversion = "1.0"', (project / "poetry.lock").read_text())
+            else:
+                self.check((pip_install, uv_install)[number](home, self.url, f"vd-{home.name}"))
+                self.assertEqual(self.installed(home), {f"vd_{home.name}": "1.0"})
+
+        together(3, install)
+        log = self.vault.log()
+        for name in ("pip", "uv", "poetry"):
+            self.assertRegex(log, rf'"GET /pypi/simple/vd-{name}/ HTTP/1\.1" 503 ')
+            self.assertRegex(log, rf'"GET /pypi/simple/vd-{name}/ HTTP/1\.1" 200 .*JOINED')
+            self.assertEqual(len(self.origin.requests(f"/simple/vd-{name}/")), 1)
 
     def test_taken_over(self) -> None:
         """Nobody can take over a name by getting a project removed from the index that had it."""

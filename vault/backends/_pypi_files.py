@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 from zope.interface import implementer
 
 from vault.artifact import VERIFIED, Artifact, Digest
-from vault.backends._pypi_index import REMEMBERED, Index, Page, Source
+from vault.backends._pypi_index import REMEMBERED, Index, Page, Source, soon
 from vault.errors import Missing, Refused, VaultError
 from vault.formats import table
 from vault.formats.links import MARK, Link, best_digest, mark_of
@@ -44,21 +44,25 @@ class FileRecipe:
             found = await self._stored(kitchen, mark)
             if found is not None:
                 return found
-        projects = [self.path[0]] if mark is not None else project_of(self.path[-1])
-        for project in projects:
+        wanted = f"the page that may link to {self.path[-1]}"
+        project, link, companion = await soon(kitchen, wanted, lambda: self._looked_for(kitchen))
+        artifact = self._artifact(project, link, companion)
+        try:
+            found = await kitchen.find(artifact, asked)
+        except (Missing, Refused):
+            renewed = await soon(kitchen, wanted, lambda: self._renewed(kitchen, project, artifact))
+            if renewed is None:
+                raise
+            artifact, found = renewed, await self._by_new_url(kitchen, renewed, asked)
+        return self._served(found, artifact.digest)
+
+    async def _looked_for(self, kitchen: IKitchen) -> tuple[str, Link, str]:
+        """The project whose page links to it, and the link."""
+        for project in [self.path[0]] if self._mark() is not None else project_of(self.path[-1]):
             try:
-                link, companion = await self._linked(kitchen, project)
+                return project, *await self._linked(kitchen, project)
             except Missing:
                 continue
-            artifact = self._artifact(project, link, companion)
-            try:
-                found = await kitchen.find(artifact, asked)
-            except (Missing, Refused):
-                renewed = await self._renewed(kitchen, project, artifact)
-                if renewed is None:
-                    raise
-                artifact, found = renewed, await self._by_new_url(kitchen, renewed, asked)
-            return self._served(found, artifact.digest)
         raise Missing(f"no page of the index links to {self.path[-1]}")
 
     def _mark(self) -> str | None:

@@ -15,20 +15,35 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 from urllib.parse import quote
 
 from vault.artifact import MADE_FROM, NOTED_URL, Artifact, Digest, Head
 from vault.backends._pypi_recent import Recent
 from vault.backends._pypi_rewriting import Rewriting, joined, json_form, unpacked
-from vault.errors import BrokenAnswer, Missing, VaultError
+from vault.errors import BrokenAnswer, Missing, NotYet, VaultError
 from vault.formats import simple_html, simple_json, table
 from vault.formats.codings import encode
 from vault.formats.links import table_entries
 from vault.formats.names import is_name
 from vault.interfaces import IBody, IKitchen
 from vault.outcome import Found, How
+
+T = TypeVar("T")
+
+LONGEST_WAIT = 10.0
+"""Seconds after which a client that still has no page is told to ask again, while the page goes on being fetched.
+
+pip and poetry leave a server that says nothing for 15 s, uv one for 30 s; told 503, all of them ask again.
+"""
+
+PAUSE = 2.0
+"""Seconds after which such a client may ask again: soon, since it then waits for the same fetch."""
+
+PATIENCE = 5.0
+"""Seconds from its request on that a newer page may take until the kept one is served in its place."""
 
 VERSION = "3"
 """Goes up with each change of what is made of the same page."""
@@ -112,6 +127,11 @@ class Page:
         return f"{self.index.backend}/{'index' if self.project is None else f'simple/{self.project}'}"
 
     @property
+    def title(self) -> str:
+        """What it is called to people."""
+        return "list of projects" if self.project is None else f"page of {self.project}"
+
+    @property
     def artifact(self) -> Artifact:
         """The page itself; an index that is down must not let the next one answer for it (dependency confusion)."""
         if self.project is not None and not is_name(self.project):
@@ -154,7 +174,16 @@ class Page:
                 # One reads it for all who wait for just this body, which has no digest yet; no other is at its address
                 # while it is held.
                 body = found.body
-                data = await kitchen.once(f"read {artifact.key} {id(body)}", lambda: kitchen.read(body, LARGEST))
+                reading = kitchen.once(f"read {artifact.key} {id(body)}", lambda: kitchen.read(body, LARGEST))
+                kept = await kitchen.stored(artifact.key)
+                if kept is None:
+                    data = await reading
+                else:
+                    left = body.head.requested_at + PATIENCE - kitchen.now()
+                    data = await kitchen.within(max(0.0, left), reading)
+        except TimeoutError:
+            assert kept is not None
+            found = Found(kept, How.STALE, detail="timeout")
         except VaultError as error:
             stored = await kitchen.stored(artifact.key)
             if stored is None:
@@ -285,8 +314,7 @@ class Page:
             try:
                 pieces = await kitchen.work(_built, build, data, source.head.get("Content-Encoding"))
             except (ValueError, RecursionError) as error:
-                what = "list of projects" if self.project is None else f"page of {self.project}"
-                message = f"the index's {what} cannot be read: {error}"
+                message = f"the index's {self.title} cannot be read: {error}"
             else:
                 if not source.older:
                     unreadable.pop(self.place, None)
@@ -301,6 +329,18 @@ class Page:
 
 def _built(build: Callable[[bytes], list[bytes]], data: bytes, content_encoding: str | None) -> list[bytes]:
     return build(unpacked(data, content_encoding, LARGEST))
+
+
+async def soon(kitchen: IKitchen, what: str, begin: Callable[[], Awaitable[T]]) -> T:
+    """What ``begin()`` gives; raises NotYet where that takes longer than clients wait, and it goes on.
+
+    ``what`` says what it is that they wait for.
+    """
+    try:
+        return await kitchen.in_time(LONGEST_WAIT, begin)
+    except TimeoutError:
+        message = f"{what} has not come from the index within {LONGEST_WAIT:g} s; it goes on coming, ask again"
+        raise NotYet(message, PAUSE) from None
 
 
 def not_older(stored: Head, answer: Head) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from zope.interface import implementer
 
 from vault.artifact import MADE_FROM, Head, Headers
-from vault.backends._pypi_index import SERIAL, SHORT, Index, Page, Source
+from vault.backends._pypi_index import SERIAL, SHORT, Index, Page, Source, soon
 from vault.formats.codings import CODINGS
 from vault.formats.negotiation import Choice, coding
 from vault.freshness import cache_control, elapsed
@@ -42,7 +42,10 @@ class PageRecipe:
         return self.page.index
 
     async def find(self, kitchen: IKitchen, asked: Asked) -> Found:
-        """The page, made anew where the index has another; raises a VaultError."""
+        """The page, made anew where the index has another; raises a VaultError, NotYet before clients give up."""
+        return await soon(kitchen, f"the {self.page.title}", lambda: self._find(kitchen, asked))
+
+    async def _find(self, kitchen: IKitchen, asked: Asked) -> Found:
         source = await self.page.source(kitchen, asked.no_cache and self.urgent)
         old = elapsed(source.head, kitchen.now()) > BEHIND
         if asked.no_cache and old and source.found.how is How.HIT:
