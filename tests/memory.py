@@ -352,8 +352,12 @@ class InlineDisk:
         """Do what has been held."""
         self.held = False
         while self._jobs:
-            done, job = self._jobs.pop(0)
-            maybeDeferred(job).chainDeferred(done)
+            self.do_one()
+
+    def do_one(self) -> None:
+        """Do the first of what has been held."""
+        done, job = self._jobs.pop(0)
+        maybeDeferred(job).chainDeferred(done)
 
 
 class ClientTransport(StringTransport):

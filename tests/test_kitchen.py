@@ -116,6 +116,19 @@ class RecipeTests(RigCase):
             self.assertEqual(rig.request("loud/a").body, b"HELLO!")
             self.assertEqual(RECIPES["loud/a"].built, built)
 
+    def test_full_disk_in_turns(self) -> None:
+        """What the disk does not take is put together and hashed beside the vault's other work, not in its way."""
+        rig = self.rig()
+        rig.disk.error = OSError(28, "No space left on device")
+        rig.workers.held = True
+        running = rig.run(rig.kitchen.make("a", "b", lambda: [b"hel", b"lo"]))
+        rig.workers.do_one()
+        rig.net.pass_time()
+        self.assertNoResult(running)
+        rig.workers.do_one()
+        body = self.successResultOf(running)
+        self.assertEqual((body.read(0, 9), body.sha256), (b"hello", HELLO))
+
     def test_joined(self) -> None:
         """Those who ask while a document is being made wait for the same one."""
         rig = self.loud()
@@ -217,7 +230,10 @@ class KitchenTests(RigCase):
         at_once: list[bytes] = []
         reading = ensureDeferred(rig.kitchen.read(body, 10_000_000)).addCallback(at_once.append)
         self.assertEqual(at_once, [])
+        rig.workers.held = True
         rig.net.pass_time()
+        self.assertNoResult(reading)  # it is put together elsewhere
+        rig.workers.release()
         self.successResultOf(reading)
         self.assertEqual(len(at_once[0]), 5_000_000)
 
