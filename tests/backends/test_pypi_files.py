@@ -242,3 +242,17 @@ class FileTests(PyPICase):
         self.rig_.origin.answer = lambda asked: asked.answer(502)
         self.assertEqual(self.get("files/a/0123456789abcdef/a-1.whl").status, 503)
         self.assertEqual(self.get("files/a-1.whl").status, 503)
+
+    def test_outage_of_a_new_file(self) -> None:
+        """A file that the kept page does not have is not said to be missing while the index cannot be asked."""
+        self.follow("a-1.whl")
+        index = self.rig_.origin.answer
+        for status, told in ((500, 503), (403, 503), (404, 404), (200, 404)):
+            self.rig_.net.pass_time(700)
+            self.rig_.origin.answer = index if status == 200 else partial(Asked.answer, status=status)
+            for path in ("files/a-2.whl", "files/a/0123456789abcdef/a-2.whl"):
+                client = self.get(path)
+                self.assertEqual(client.status, told, (status, path))
+                if told == 503:
+                    self.assertIn("no newer one can be had", json.loads(client.body)["detail"])
+                    self.assertRegex(client.headers["retry-after"], r"^[1-9]$")
