@@ -256,3 +256,19 @@ class FileTests(PyPICase):
                 if told == 503:
                     self.assertIn("no newer one can be had", json.loads(client.body)["detail"])
                     self.assertRegex(client.headers["retry-after"], r"^[1-9]$")
+
+    def test_nonsense_and_a_new_file(self) -> None:
+        """Nor while the index sends something that is no page; what the kept page has is served."""
+        self.follow("a-1.whl")
+        self.rig_.net.pass_time(700)
+        self.put("a", b"%PDF", "application/pdf")
+        for _ in range(2):
+            client = self.get("files/a-2.whl")
+            self.assertEqual(client.status, 502)
+            self.assertIn("the index's page of a cannot be read", json.loads(client.body)["detail"])
+            self.rig_.net.pass_time(100)
+        self.assertEqual(self.get("files/a-1.whl").body, self.wheel)
+        self.put("a", page(entry("a-2.whl", b"new")))
+        self.files["/packages/a-2.whl"] = b"new"
+        self.rig_.net.pass_time(700)
+        self.assertEqual(self.get("files/a-2.whl").body, b"new")

@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from vault.artifact import VERIFIED, Artifact, Digest
 from vault.backends._pypi_index import REMEMBERED, Index, Page, Source, soon
-from vault.errors import Missing, Refused, Unavailable, VaultError
+from vault.errors import BrokenAnswer, Missing, Refused, Unavailable, VaultError
 from vault.formats import table
 from vault.formats.links import MARK, Link, best_digest, mark_of
 from vault.formats.names import COMPANIONS, is_name, normalise, project_of
@@ -100,17 +100,25 @@ class FileRecipe:
         if linked is None and source.found.how is not How.MISS:
             again = await page.source(kitchen, no_cache=True)
             linked = None if again.sha256 == source.sha256 else await self._look_up(kitchen, page, again)
-            if linked is None and again.found.how is How.STALE and again.found.detail != Missing.proxy_error:
-                # 404 would be final; it may well be on the page that cannot be had now.
-                raise Unavailable(
-                    f"the {page.title} that is kept has no link to {self.path[-1]}, and no newer one can be had from"
-                    f" the index ({again.found.detail})"
-                )
+            source = again
         if linked is None:
+            self._check_current(page, source)
             raise Missing(f"the page of {project} has no link to {self.path[-1]}")
         if not self._shown(kitchen, project, linked[0]):
             raise Missing(f"{self.path[-1]} is younger than min_release_age allows")
         return linked
+
+    def _check_current(self, page: Page, source: Source) -> None:
+        """Raise what is wrong if a link may be on a page that cannot be had now: clients do not ask again after 404."""
+        found = source.found
+        if found.how is How.STALE and found.detail != Missing.proxy_error:
+            raise Unavailable(
+                f"the {page.title} that is kept has no link to {self.path[-1]}, and no newer one can be had from the"
+                f" index ({found.detail})"
+            )
+        _, sha256, message = self.index.unreadable.get(page.place, (0.0, "", ""))
+        if sha256 == source.sha256:
+            raise BrokenAnswer(message)
 
     def _shown(self, kitchen: IKitchen, project: str, link: Link) -> bool:
         age = self.index.least_age(project)
