@@ -106,6 +106,23 @@ class PageTests(SlowCase):
         self.assertEqual((client.status, len(json.loads(client.body)["files"]), told), (200, 100, 4))
         self.assertEqual(len(rig.origin.requests), 1)
 
+    def test_thin_and_full(self) -> None:
+        """So it does on a full disk, for whoever asks just then: nobody has it sent once more meanwhile."""
+        for full_at in (0, 25):
+            rig = self.silent()
+            rig.origin.answer = self.trickle
+            rig.net.callLater(full_at, setattr, rig.disk, "error", OSError(28, "No space left on device"))
+            rig.net.pass_time()
+            clients = []
+            for _ in range(5):
+                clients.append(self.get("simple/a/", ASK_JSON))
+                rig.net.pass_time(11)
+            self.assertEqual([client.status for client in clients], [503, 503, 503, 503, 200], full_at)
+            self.assertEqual(len(rig.origin.requests), 1)
+            later = self.get("simple/a/", ASK_JSON)
+            rig.net.pass_time(10.1)
+            self.assertEqual((later.status, len(rig.origin.requests)), (503, 2))
+
     def test_slow_to_make(self) -> None:
         """What takes the vault itself too long is told so too, and is there afterwards."""
         rig = self.vault()

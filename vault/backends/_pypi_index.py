@@ -20,6 +20,8 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 from urllib.parse import quote
 
+from twisted.internet.defer import Deferred
+
 from vault.artifact import MADE_FROM, NOTED_URL, Artifact, Digest, Head
 from vault.backends._pypi_recent import Recent
 from vault.backends._pypi_rewriting import Rewriting, joined, json_form, unpacked
@@ -72,6 +74,7 @@ class Index:
     begin with, where they are not to be relative.  ``recent`` are documents that were just used, ``unreadable`` the
     pages that cannot be read: when to ask again, their digest, and what is wrong.  ``refused`` are URLs of files that
     their host did not give though the page has just named them, and until when not to read it again for them.
+    ``coming`` are the pages that are being read from the index.
     """
 
     backend: str
@@ -84,6 +87,7 @@ class Index:
     public_url: str | None = None
     unreadable: dict[str, tuple[float, str, str]] = field(default_factory=dict, compare=False, repr=False)
     refused: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
+    coming: dict[str, Found] = field(default_factory=dict, compare=False, repr=False)
     recent: Recent = field(default_factory=Recent, compare=False, repr=False)
 
     def least_age(self, project: str | None) -> float:
@@ -160,26 +164,21 @@ class Page:
         unreadable = self.index.unreadable.get(self.place)
         doubtful = unreadable is not None and unreadable[0] <= kitchen.now()
         try:
-            found = await kitchen.fetch(artifact, no_cache or at_once or doubtful)
+            found = self._coming() or await kitchen.fetch(artifact, no_cache or at_once or doubtful)
         except Missing as error:
             if not error.let_go or len(artifact.urls) == 1:
                 raise
             await kitchen.sleep(0)  # until that request has ended, so that a new one can begin
             found = await kitchen.fetch(artifact)  # the next index may have it
-        data = None
+        data = kept = None
         try:
-            if found.how is How.BYPASS:
-                data = await kitchen.read(found.body, LARGEST)
-            elif not found.body.complete:
-                # One reads it for all who wait for just this body, which has no digest yet; no other is at its address
-                # while it is held.
-                body = found.body
-                reading = kitchen.once(f"read {artifact.key} {id(body)}", lambda: kitchen.read(body, LARGEST))
+            if found.how is How.BYPASS or not found.body.complete:
+                reading = self._reading(kitchen, found)
                 kept = await kitchen.stored(artifact.key)
                 if kept is None:
                     data = await reading
                 else:
-                    left = body.head.requested_at + PATIENCE - kitchen.now()
+                    left = found.body.head.requested_at + PATIENCE - kitchen.now()
                     data = await kitchen.within(max(0.0, left), reading)
         except TimeoutError:
             assert kept is not None
@@ -196,6 +195,28 @@ class Page:
                 data = await kitchen.read(found.body, LARGEST)
             sha256 = await kitchen.work(sha256_of, data)
         return Source(found, sha256, data)
+
+    def _coming(self) -> Found | None:
+        """The page that is being read just now; one that the disk does not take can be joined only here."""
+        found = self.index.coming.get(self.place)
+        if found is None or found.body.complete:
+            return None
+        return replace(found, how=How.JOINED if found.how is How.MISS else found.how, collapsed=True)
+
+    def _reading(self, kitchen: IKitchen, found: Found) -> Deferred[bytes]:
+        """The bytes of a page that is coming, which has no digest yet: one reads them for all who wait for it."""
+        coming = self.index.coming
+
+        async def read() -> bytes:
+            coming[self.place] = found
+            try:
+                return await kitchen.read(found.body, LARGEST)
+            finally:
+                if coming.get(self.place) is found:
+                    del coming[self.place]
+
+        # No other body is at its address while this one is held.
+        return kitchen.once(f"read {self.artifact.key} {id(found.body)}", read)
 
     async def document(self, kitchen: IKitchen, source: Source, html: bool, files: str) -> IBody:
         """The page in one form; ``files`` is what the links to its files begin with, and a name for that.
