@@ -56,7 +56,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "vault.verified",
     },
     "vault.kitchen": {"vault.cache", "vault.sources", "vault.store"},
-    "vault.body": set(),
+    "vault.body": {"vault.sendfile"},
+    "vault.sendfile": set(),
     "vault.store": {"vault.paths", "vault.eviction"},
     "vault.backends": {
         "vault.options",

@@ -11,14 +11,13 @@ import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from twisted.internet import tcp
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from vault.errors import Truncated
+from vault.sendfile import SendfileSocket, plain_transport
 
 PIECE = 128 * 1024
 SENDFILE_PIECE = 1024 * 1024
@@ -51,42 +50,6 @@ class Allowance(Protocol):
         ...
 
 
-class _SendfileSocket(FileDescriptor):
-    """A second descriptor of a client's socket, which the kernel fills from a file.
-
-    The socket's own transport keeps reading from it and keeps its buffer empty meanwhile.
-    """
-
-    def __init__(self, reactor: Any, descriptor: int, delivery: Delivery) -> None:
-        super().__init__(reactor)
-        self._clock: IReactorTime = reactor
-        self._descriptor = os.dup(descriptor)
-        self._delivery = delivery
-        self.connected = 1
-
-    def fileno(self) -> int:
-        """The descriptor the reactor watches."""
-        return self._descriptor
-
-    def doWrite(self) -> None:
-        """The socket has room."""
-        if not self._delivery.send_on():
-            self._delivery.pump()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The reactor found the connection broken."""
-        self._delivery.broken()
-
-    def close(self) -> None:
-        """Let go of the descriptor."""
-        if self._descriptor >= 0:
-            self.stopWriting()
-            # Not now: the reactor may hold an event of this descriptor that it has yet to deal with, and the number,
-            # free again, could by then be another client's.
-            self._clock.callLater(0, os.close, self._descriptor)
-            self._descriptor = -1
-
-
 @implementer(IPushProducer)
 class Delivery:
     """Sends ``parts`` (literal bytes, or spans of ``body``) as the body of ``request``.
@@ -111,7 +74,7 @@ class Delivery:
         self._paused = False
         self._waiting: Deferred[Any] | None = None
         self._transport: Any = None
-        self._socket: _SendfileSocket | None = None
+        self._socket: SendfileSocket | None = None
         self.wants_room = False
         self._credit = 0
         self._warmed = 0
@@ -189,7 +152,7 @@ class Delivery:
         if self.wants_room:
             if self._socket is None:  # most of what is short never needs it
                 try:
-                    self._socket = _SendfileSocket(self._reactor, self._transport.fileno(), self)
+                    self._socket = SendfileSocket(self._reactor, self._transport.fileno(), self)
                 except OSError:  # the process has no descriptor left for it
                     self._later = self._reactor.callLater(NO_DESCRIPTOR, self._flush_again)
                     return
@@ -388,12 +351,3 @@ class Delivery:
             self.done.callback(None)
         else:
             self.done.errback(failure)
-
-
-def plain_transport(request: Any) -> Any:
-    """The transport of a response whose bytes go to a socket as they are; None for TLS and for chunked coding."""
-    transport = getattr(request.channel, "transport", None)
-    # Not by its attributes: a TLS wrapper passes on those of the socket below it.
-    if request.chunked or not isinstance(transport, tcp.Server) or getattr(transport, "TLS", False):
-        return None
-    return transport if hasattr(transport, "_tempDataBuffer") else None

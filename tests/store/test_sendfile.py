@@ -19,8 +19,9 @@ from twisted.trial.unittest import TestCase
 
 from tests.store.fakes import InlineDisk
 from vault.artifact import Head
-from vault.body import TOGETHER, ClientGone, Delivery, plain_transport
+from vault.body import TOGETHER, ClientGone, Delivery
 from vault.errors import Truncated
+from vault.sendfile import plain_transport
 from vault.store.body import GrowingBody, OpenFile, StoredBody
 
 clock: Any = reactor

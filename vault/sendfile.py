@@ -1,0 +1,72 @@
+"""The client's socket as the kernel sees it: where its bytes may come from a file, and when it has room for them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+from twisted.internet import tcp
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+
+class Sender(Protocol):
+    """What sends through a SendfileSocket."""
+
+    def send_on(self) -> bool:
+        """The socket has room; False where ``pump`` is to be called."""
+        ...
+
+    def pump(self) -> None:
+        """The socket has room, and what is to be sent must be found out."""
+        ...
+
+    def broken(self) -> None:
+        """The connection is broken."""
+        ...
+
+
+class SendfileSocket(FileDescriptor):
+    """A second descriptor of a client's socket, which the kernel fills from a file.
+
+    The socket's own transport keeps reading from it and keeps its buffer empty meanwhile.
+    """
+
+    def __init__(self, reactor: Any, descriptor: int, sender: Sender) -> None:
+        super().__init__(reactor)
+        self._clock: IReactorTime = reactor
+        self._descriptor = os.dup(descriptor)
+        self._sender = sender
+        self.connected = 1
+
+    def fileno(self) -> int:
+        """The descriptor the reactor watches."""
+        return self._descriptor
+
+    def doWrite(self) -> None:
+        """The socket has room."""
+        if not self._sender.send_on():
+            self._sender.pump()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor found the connection broken."""
+        self._sender.broken()
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+        if self._descriptor >= 0:
+            self.stopWriting()
+            # Not now: the reactor may hold an event of this descriptor that it has yet to deal with, and the number,
+            # free again, could by then be another client's.
+            self._clock.callLater(0, os.close, self._descriptor)
+            self._descriptor = -1
+
+
+def plain_transport(request: Any) -> Any:
+    """The transport of a response whose bytes go to a socket as they are; None for TLS and for chunked coding."""
+    transport = getattr(request.channel, "transport", None)
+    # Not by its attributes: a TLS wrapper passes on those of the socket below it.
+    if request.chunked or not isinstance(transport, tcp.Server) or getattr(transport, "TLS", False):
+        return None
+    return transport if hasattr(transport, "_tempDataBuffer") else None
