@@ -21,11 +21,16 @@ from vault.sendfile import SendfileSocket, plain_transport
 
 PIECE = 128 * 1024
 SENDFILE_PIECE = 1024 * 1024
+"""What is sent of a growing body at a time, and what is brought into memory of a file that lies on the medium."""
+
+LOOK_AHEAD = 4 * 1024 * 1024
+"""How far it is looked ahead whether the bytes are in memory."""
+
 TOGETHER = 64 * 1024
 """A body of so little goes out with its head: to set up a sendfile for it would cost more."""
 
-TURN = 4 * SENDFILE_PIECE
-"""What one client may be sent of a complete body before the others have their turn.
+TURN = 16 * 1024 * 1024
+"""What one client may be sent of a complete body before the others have their turn: some 5 ms.
 
 A client that takes it as fast as it comes is sent until its socket is full: to sleep and be woken for each piece costs
 a tenth of the rate.  Of a growing body, which a crowd may be reading, each is sent a piece in turn.
@@ -77,7 +82,6 @@ class Delivery:
         self._socket: SendfileSocket | None = None
         self.wants_room = False
         self._credit = 0
-        self._warmed = 0
         self._sure_until = 0
         self._turn = 0
         self._flush_delay = 0.0
@@ -152,10 +156,12 @@ class Delivery:
         if self.wants_room:
             if self._socket is None:  # most of what is short never needs it
                 try:
-                    self._socket = SendfileSocket(self._reactor, self._transport.fileno(), self)
+                    self._socket = SendfileSocket(self._reactor, self._transport.socket, self)
                 except OSError:  # the process has no descriptor left for it
                     self._later = self._reactor.callLater(NO_DESCRIPTOR, self._flush_again)
                     return
+                if self._body.complete and self._limit is None:
+                    self._socket.cork()
             self._socket.startWriting()
         elif self._socket is not None:
             self._socket.stopWriting()
@@ -234,54 +240,51 @@ class Delivery:
         """Let the kernel send from the file; False when the pump is to stop here and will be called again."""
         if not self._flushed():
             return False
-        wanted = self._allowed(min(available, SENDFILE_PIECE))
+        wanted = self._allowed(available)
         if not wanted:
             return False
-        if self._at + wanted > self._warmed and not self._body.in_memory(self._at, wanted):
-            self._warmed = self._at + wanted  # then it is sent, wherever the bytes are by that time
-            self._await(self._body.warm(self._at, wanted))
-            return True
-        try:
-            socket = self._transport if self._socket is None else self._socket
-            sent = os.sendfile(socket.fileno(), self._body.descriptor, self._at, wanted)
-        except BlockingIOError:
-            self.wants_room = True
-            return False
-        except OSError:
-            self.broken()
-            return False
-        if not sent:
-            self._finish(Failure(Truncated("the stored file became shorter")))
-            return False
-        self._request.sentLength += sent  # what Request.write would count
-        self._sent(sent)
-        # What has just been written is in memory; of an old file only this piece was asked about.
-        self._sure_until = (
-            0 if self._limit is not None else self._at + (wanted - sent if self._body.complete else available - sent)
-        )
-        self._turn -= sent
-        self.wants_room = sent < available and self._turn <= 0
-        return not self.wants_room
+        begun = self._at
+        if begun >= self._sure_until:
+            ready = self._body.ready(begun, min(available, LOOK_AHEAD))
+            # What had to be brought into memory is sent then, wherever it is by that time.
+            self._sure_until = begun + (ready or min(available, SENDFILE_PIECE))
+            if not ready:
+                self._await(self._body.warm(begun, self._sure_until - begun))
+                return True
+        full = self._push(min(self._sure_until, begun + wanted))
+        self._turn -= self._at - begun
+        self.wants_room = not self._ended and (full or (self._turn <= 0 and self._at < begun + available))
+        return not (self._ended or self.wants_room)
 
     def send_on(self) -> bool:
         """Go on with what the pump began, without its questions; False when it is to ask them again.
 
         A crowd of fast clients is served here most of the time, so it is as short as it can be.
         """
-        if self._at >= self._sure_until or self._ended or self._socket is None:
+        if self._socket is None or self._limit is not None or self._at >= self._sure_until:
             return False
-        wanted = min(self._sure_until - self._at, SENDFILE_PIECE)
-        try:
-            sent = os.sendfile(self._socket.fileno(), self._body.descriptor, self._at, wanted)
-        except BlockingIOError:
-            return True
-        except OSError:
-            self.broken()
-            return True
-        self._request.sentLength += sent
-        self._at += sent
-        self._progress = self._reactor.seconds()
-        return sent > 0 and self._at < self._sure_until
+        return self._push(self._sure_until) or self._at < self._sure_until
+
+    def _push(self, until: int) -> bool:
+        """Have the kernel send: all of a complete body, one piece of a growing one.  True where the socket is full."""
+        socket = self._transport if self._socket is None else self._socket
+        while self._at < until:
+            wanted = until - self._at if self._body.complete else min(until - self._at, SENDFILE_PIECE)
+            try:
+                sent = os.sendfile(socket.fileno(), self._body.descriptor, self._at, wanted)
+            except BlockingIOError:
+                return True
+            except OSError:
+                self.broken()
+                return False
+            if not sent:
+                self._finish(Failure(Truncated("the stored file became shorter")))
+                return False
+            self._request.sentLength += sent  # what Request.write would count
+            self._sent(sent)
+            if not self._body.complete:
+                break
+        return False
 
     def _flushed(self) -> bool:
         """True when what was written to the transport is on its way, so that the file's bytes come after it."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import socket
 from typing import Any, Protocol
 
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
+
+_CORK: int | None = getattr(socket, "TCP_CORK", None)  # Linux has it
 
 
 class Sender(Protocol):
@@ -33,16 +36,17 @@ class SendfileSocket(FileDescriptor):
     The socket's own transport keeps reading from it and keeps its buffer empty meanwhile.
     """
 
-    def __init__(self, reactor: Any, descriptor: int, sender: Sender) -> None:
+    def __init__(self, reactor: Any, client: socket.socket, sender: Sender) -> None:
         super().__init__(reactor)
         self._clock: IReactorTime = reactor
-        self._descriptor = os.dup(descriptor)
+        self._socket = client.dup()
         self._sender = sender
+        self._corked = False
         self.connected = 1
 
     def fileno(self) -> int:
         """The descriptor the reactor watches."""
-        return self._descriptor
+        return self._socket.fileno()
 
     def doWrite(self) -> None:
         """The socket has room."""
@@ -53,14 +57,24 @@ class SendfileSocket(FileDescriptor):
         """The reactor found the connection broken."""
         self._sender.broken()
 
+    def cork(self) -> None:
+        """Have the kernel send full segments only, until this is closed.
+
+        For what follows without a break: the client has less to deal with than where each call ends with a short one.
+        """
+        if _CORK is not None and self._socket.family in (socket.AF_INET, socket.AF_INET6):
+            self._socket.setsockopt(socket.IPPROTO_TCP, _CORK, 1)
+            self._corked = True
+
     def close(self) -> None:
-        """Let go of the descriptor."""
-        if self._descriptor >= 0:
-            self.stopWriting()
-            # Not now: the reactor may hold an event of this descriptor that it has yet to deal with, and the number,
-            # free again, could by then be another client's.
-            self._clock.callLater(0, os.close, self._descriptor)
-            self._descriptor = -1
+        """Let go of the descriptor, and of what the kernel holds back."""
+        self.stopWriting()
+        if self._corked and _CORK is not None:
+            with contextlib.suppress(OSError):  # the connection may be broken
+                self._socket.setsockopt(socket.IPPROTO_TCP, _CORK, 0)
+        # Not now: the reactor may hold an event of this descriptor that it has yet to deal with, and the number,
+        # free again, could by then be another client's.
+        self._clock.callLater(0, self._socket.close)
 
 
 def plain_transport(request: Any) -> Any:

@@ -272,8 +272,8 @@ class FileTests(BodyCase):
         body = GrowingBody(Head(), None, Cold(os.open(self.path, os.O_RDWR)), InlineDisk(), self.clock)
         body.resumed_at = 16
         body.publish(32)
-        self.assertTrue(body.in_memory(16, 16))
-        self.assertFalse(body.in_memory(15, 16))
+        self.assertTrue(body.ready(16, 16))
+        self.assertFalse(body.ready(15, 16))
         body.publish(32 + JUST_WRITTEN)
-        self.assertFalse(body.in_memory(31, 1))
-        self.assertTrue(body.in_memory(32, 1))
+        self.assertFalse(body.ready(31, 1))
+        self.assertTrue(body.ready(32, 1))

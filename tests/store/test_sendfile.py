@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import skipIf
 
 from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
@@ -179,9 +180,40 @@ class SendfileTests(TestCase):
         await done
         await self.check(DATA)
 
+    def corked(self) -> bool:
+        """Whether the kernel holds back what fills no segment."""
+        return bool(self.server.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+
+    @skipIf(not hasattr(socket, "TCP_CORK"), "Linux has TCP_CORK")
+    async def test_full_segments(self) -> None:
+        """What follows without a break goes out in full segments, and the last one at once."""
+        self.stop_reading()
+        done = self.deliver(self.stored(), (0, None))
+        await task.deferLater(clock, 0.05)
+        self.assertTrue(self.corked())
+        self.client.transport.resumeProducing()
+        await done
+        self.assertFalse(self.corked())
+        await self.check(DATA)
+
+    @skipIf(not hasattr(socket, "TCP_CORK"), "Linux has TCP_CORK")
+    async def test_growing_in_time(self) -> None:
+        """What may be followed by nothing for a while is held back for nothing."""
+        self.stop_reading()
+        body = self.growing()
+        body.publish(len(DATA))
+        done = self.deliver(body, (0, None))
+        await task.deferLater(clock, 0.05)
+        self.assertLess(self.request.sentLength, len(DATA))
+        self.assertFalse(self.corked())
+        self.client.transport.resumeProducing()
+        body.finish()
+        await done
+        await self.check(DATA)
+
     async def test_no_descriptor(self) -> None:
         """Where the process can open nothing more just then, the client gets the rest as soon as it can."""
-        real, calls = os.dup, []
+        real, calls = socket.dup, []
 
         def full(descriptor: int) -> int:
             calls.append(descriptor)
@@ -189,7 +221,7 @@ class SendfileTests(TestCase):
                 raise OSError(errno.EMFILE, "Too many open files")
             return real(descriptor)
 
-        self.patch(os, "dup", full)
+        self.patch(socket, "dup", full)
         self.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
         await self.deliver(self.stored(), (0, None))
         await self.check(DATA)
@@ -285,8 +317,8 @@ class SendfileTests(TestCase):
         warmed: list[int] = []
 
         class Cold(StoredBody):
-            def in_memory(self, offset: int, count: int) -> bool:
-                return False
+            def ready(self, offset: int, count: int) -> int:
+                return 0
 
             def warm(self, offset: int, count: int) -> Deferred[None]:
                 warmed.append(offset)

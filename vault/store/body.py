@@ -26,6 +26,9 @@ from vault.store.disk import Disk
 JUST_WRITTEN = 8 * 1024 * 1024
 """So many of the bytes that a fill wrote last are still in the kernel's memory: it need not be asked for them."""
 
+STEP = 1024 * 1024
+"""Bytes of a file of which the last one tells whether all are in the kernel's memory."""
+
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)
 
 
@@ -58,6 +61,14 @@ class OpenFile:
     def in_memory(self, offset: int) -> bool:
         """True if the byte at an offset can be had without waiting for the medium."""
         return self.cached(offset, 1) is not None
+
+    def ready(self, offset: int, count: int) -> int:
+        """How many of ``count`` bytes can be had without waiting for the medium."""
+        at, end = offset, offset + count
+        # The medium is read in order and ahead, so the last byte of each step tells.
+        while at < end and self.in_memory(min(at + STEP, end) - 1):
+            at = min(at + STEP, end)
+        return at - offset
 
     def warm(self, offset: int, limit: int) -> None:
         """Bring bytes into the kernel's memory, waiting for the medium."""
@@ -106,10 +117,9 @@ class StoredBody:
         """Bytes of the file."""
         return read_file(self.file, self._disk, offset, min(limit, self.size - offset))
 
-    def in_memory(self, offset: int, count: int) -> bool:
-        """True if the file's bytes can be sent without waiting for the medium."""
-        # The medium is read in order and ahead, so the last byte tells.
-        return self.file.in_memory(offset + count - 1)
+    def ready(self, offset: int, count: int) -> int:
+        """How many of the file's bytes can be sent without waiting for the medium."""
+        return self.file.ready(offset, count)
 
     def warm(self, offset: int, count: int) -> Deferred[None]:
         """Fires when the file's bytes are in memory."""
@@ -309,10 +319,11 @@ class GrowingBody:
             start += len(piece)
         raise Truncated("these bytes were passed through and are gone")
 
-    def in_memory(self, offset: int, count: int) -> bool:
-        """True if the file's bytes can be sent without waiting for the medium."""
+    def ready(self, offset: int, count: int) -> int:
+        """How many of the file's bytes can be sent without waiting for the medium."""
         assert self.file is not None
-        return offset >= max(self.resumed_at, self.on_disk - JUST_WRITTEN) or self.file.in_memory(offset + count - 1)
+        just_written = offset >= max(self.resumed_at, self.on_disk - JUST_WRITTEN)
+        return count if just_written else self.file.ready(offset, count)
 
     def warm(self, offset: int, count: int) -> Deferred[None]:
         """Fires when the file's bytes are in memory."""
