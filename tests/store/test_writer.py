@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.store.fakes import Follower, InlineDisk, SteppedDisk, Upstream
 from vault.artifact import Digest, Head
 from vault.store.body import GrowingBody, OpenFile
-from vault.store.writer import BATCH, HIGH_WATER, FillWriter, write_all
+from vault.store.writer import ALIGNED, BATCH, HIGH_WATER, FillWriter, write_all
 
 PIECE = 64 * 1024
 
@@ -124,6 +124,22 @@ class StoringTests(WriterCase):
         self.assertEqual((disk.waiting, writer.written), ([], 0))
         disk.report()
         self.assertEqual(writer.written, 3 + 2 * BATCH)
+
+    def test_aligned(self) -> None:
+        """What others follow at once is written up to a boundary, however it came; the last is written to its end."""
+        data = os.urandom(10 * 95_232)
+        for size in (95_232, 16_300, 300):
+            self.writes.clear()
+            disk = SteppedDisk()
+            writer = self.writer(disk=disk)
+            follower = Follower(writer.body)
+            for offset in range(0, len(data), size):
+                writer.write(data[offset : offset + size])
+            disk.drain()
+            self.assertEqual([written % ALIGNED for written in self.writes[:-1]], [0] * (len(self.writes) - 1))
+            self.assertGreater(len(self.writes), 4)
+            self.assertEqual(follower.data, data)
+            self.assertEqual(self.path.read_bytes(), data)
 
     def test_disk_is_shared(self) -> None:
         """However fast an upstream is, other work has its turn on the disk's threads."""

@@ -52,6 +52,22 @@ class FullDiskTests(WriterCase):
             for room in range(60):
                 self.check(digest(data, algorithm), data, 0, room)
 
+    def test_full_in_large_pieces(self) -> None:
+        """The same where much waits for the disk, which writes it in other pieces than it came in."""
+        data = os.urandom(8 * 95_232)
+        for expected, size in ((None, 95_232), (digest(data), 16_300), (digest(data, "md5"), 95_232)):
+            for room in range(0, len(data), 61_003):
+                self.room = room
+                disk = SteppedDisk()
+                writer = self.writer(expected, disk=disk)
+                follower = Follower(writer.body)
+                for offset in range(0, len(data), size):
+                    writer.write(data[offset : offset + size])
+                disk.drain()
+                self.finish(writer)
+                self.assertEqual(bytes(follower.data), data)
+                self.assertEqual(self.stored, [])
+
     def test_full_after_resume(self) -> None:
         """The same where a part was there from an earlier fill."""
         data = bytes(range(60))

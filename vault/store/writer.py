@@ -36,12 +36,20 @@ JOINED = 64 * 1024
 BATCH = 128 * 1024
 """Pieces are hashed and written together up to so much: the processor's cache still has it when it is written."""
 
+ALIGNED = 64 * 1024
+"""Batches that others follow end at multiples of it.
+
+The kernel then holds the file in larger pieces: to write them, and to send them to clients, costs a twentieth less.
+"""
+
 TURN = 4 * 1024 * 1024
 """After so much the disk's thread is given back, so that fast fills do not keep all threads from whoever else waits."""
 
 _PREFIX_CHUNK = 1024 * 1024
 ROOM = 16 * 1024 * 1024
 """After so many bytes each, room is made anew for a body whose length is not known."""
+
+Piece = bytes | bytearray | memoryview
 
 
 class Hashes:
@@ -58,7 +66,7 @@ class Hashes:
         if expected is not None and expected.algorithm != "sha256":
             self._other = expected.new()
 
-    def update(self, data: bytes | bytearray) -> None:
+    def update(self, data: Piece) -> None:
         """Take in the next bytes."""
         self.sha256.update(data)
         if self._other is not None:
@@ -125,9 +133,9 @@ class FillWriter:
         self._producer: IPushProducer | None = None
         self._paused = False
         # The reactor's thread puts pieces in at one end, the disk's takes them from the other: each by an atomic call.
-        self._pending: deque[bytes | bytearray] = deque()
+        self._pending: deque[Piece] = deque()
         self._pending_bytes = 0
-        self._taken: list[bytes | bytearray] = []  # what the disk thread is working on, hashed before it is written
+        self._taken: list[Piece] = []  # what the disk thread is working on, hashed before it is written
         self._reached = start  # how far the disk thread has come
         self._told = False
         self._held: list[bytes] = []
@@ -219,12 +227,28 @@ class FillWriter:
             except IndexError:
                 if not pieces:
                     return
+            size -= self._leave(pieces, size)
             self._put(pieces, self._reached)
             self._taken = []
             self._reached += size
             if not self._told:
                 self._told = True
                 self._disk.tell(self._progress)
+
+    def _leave(self, pieces: list[Piece], size: int) -> int:
+        """Leave what is past the last boundary for the next batch, where there is one: how many bytes that is."""
+        beyond = (self._reached + size) % ALIGNED
+        if beyond >= size or not self._pending:
+            return 0
+        left = beyond
+        while left >= len(pieces[-1]):
+            left -= len(pieces[-1])
+            self._pending.appendleft(pieces.pop())
+        if left:
+            last = memoryview(pieces.pop())
+            pieces.append(last[:-left])
+            self._pending.appendleft(bytes(last[-left:]))
+        return beyond
 
     def _progress(self) -> None:
         """What the disk thread has written since can be read."""
@@ -236,7 +260,7 @@ class FillWriter:
             self.body.publish(self._visible(self.written))
             self._balance()
 
-    def _put(self, pieces: list[bytes | bytearray], offset: int) -> None:
+    def _put(self, pieces: list[Piece], offset: int) -> None:
         """On a disk thread: hash and append."""
         for piece in pieces:
             self.hashes.update(piece)
@@ -345,7 +369,7 @@ class FillWriter:
         self.body.fail(reason)
 
 
-def write_all(descriptor: int, pieces: Sequence[bytes | bytearray], offset: int) -> None:
+def write_all(descriptor: int, pieces: Sequence[Piece], offset: int) -> None:
     """Write all pieces at an offset; raises OSError, with what was written before it left in the file."""
     remaining = [memoryview(piece) for piece in pieces if piece]
     first = 0
