@@ -46,6 +46,22 @@ class RowTests(IndexCase):
         self.assertEqual(other.find("b/k"), row("b/k", used=5.5))
         self.assertIsNone(self.index.find("b/other"))
 
+    def test_every_change_is_seen(self) -> None:
+        """What was found just now, or was not there, is found as it is after each change."""
+        self.assertIsNone(self.index.find("b/k"))
+        self.index.put(row("b/k"))
+        self.assertEqual(self.index.find("b/k"), row("b/k"))
+        renewed = replace(row("b/k"), head=Head(200, (), 3.0, 4.0))
+        self.index.renew("b/k", renewed.sha256, renewed.head)
+        self.assertEqual(self.index.find("b/k"), renewed)
+        touched = replace(renewed, inode=5, mtime_ns=6)
+        self.index.touch(touched)
+        self.assertEqual(self.index.find("b/k"), touched)
+        self.index.used({"b/k": 7.0})
+        self.assertEqual(self.index.find("b/k"), replace(touched, used=7.0))
+        self.index.remove(touched)
+        self.assertIsNone(self.index.find("b/k"))
+
     def test_put_ends_the_fill(self) -> None:
         """An entry's row and the end of its fill are one step."""
         self.index.put_partial(PartialRow("b/k", "name", HEAD, None, 0, "boot", 1.0))

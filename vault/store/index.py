@@ -5,7 +5,8 @@ It may be lost: ``vault.store.recovery`` makes it again from the files.  Each ro
 size, inode and modification time, so that a row which survived a power failure its file did not, or the reverse, is
 noticed when it is used.
 
-Reads happen on the caller's thread; writes take a lock and may come from any thread.
+Reads happen on the caller's thread; writes take a lock and may come from any thread.  Nobody else writes to the file,
+so a row that was just read is not read again before something changes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -49,6 +52,9 @@ END;
 _REPLACE = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD = "INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
+
+RECENT = 256
+"""How many answers are remembered until the next change."""
 
 DAMAGED = Head(status=0)
 """Stands for a head that cannot be read: its entry is never found, but can be removed."""
@@ -100,6 +106,8 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
+        self._changes = 0
+        self._find = lru_cache(RECENT)(self._read)
         self._writer = self._connect(path)
         try:
             version = self._writer.execute("PRAGMA user_version").fetchone()[0]
@@ -132,8 +140,22 @@ class Index:
 
     def find(self, key: str) -> Row | None:
         """The entry stored under ``key``."""
+        return self._find(key, self._changes)
+
+    def _read(self, key: str, changes: int) -> Row | None:
+        """``find`` as of so many ``changes``, which are counted when they can be read: no old row is taken for new."""
         row = _row(self._reader.execute("SELECT * FROM entries WHERE key = ?", (key,)).fetchone())
         return None if row is None or row.head is DAMAGED else row
+
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        """The connection to change entries by; one statement, or a transaction that is begun and left open."""
+        with self._lock:
+            try:
+                with self._writer:
+                    yield self._writer
+            finally:
+                self._changes += 1
 
     def twin(self, sha256: str, key: str) -> Row | None:
         """Another entry with the same content, for a second name to be linked to."""
@@ -152,7 +174,7 @@ class Index:
             row.key, row.path, row.head.to_json(), row.length, row.sha256, row.inode, row.mtime_ns, row.used,
         )  # fmt: skip
         statement = _REPLACE if replace else _ADD
-        with self._lock, self._writer as transaction:
+        with self._change() as transaction:
             transaction.execute("BEGIN IMMEDIATE")
             transaction.execute(statement, values)
             if replace:
@@ -161,24 +183,24 @@ class Index:
     def renew(self, key: str, sha256: str, head: Head) -> None:
         """Replace an entry's head, as after a 304, unless it has other content meanwhile."""
         values = (head.to_json(), key, sha256)
-        with self._lock:
-            self._writer.execute("UPDATE entries SET head = ? WHERE key = ? AND sha256 = ?", values)
+        with self._change() as entries:
+            entries.execute("UPDATE entries SET head = ? WHERE key = ? AND sha256 = ?", values)
 
     def touch(self, row: Row) -> None:
         """Take over the file's status, after its content was found to be what the row says."""
         values = (row.inode, row.mtime_ns, row.key)
-        with self._lock:
-            self._writer.execute("UPDATE entries SET inode = ?, mtime_ns = ? WHERE key = ?", values)
+        with self._change() as entries:
+            entries.execute("UPDATE entries SET inode = ?, mtime_ns = ? WHERE key = ?", values)
 
     def remove(self, row: Row) -> bool:
         """Forget an entry; False where another has taken its place meanwhile."""
         statement = "DELETE FROM entries WHERE key = ? AND inode = ? AND mtime_ns = ?"
-        with self._lock:
-            return self._writer.execute(statement, (row.key, row.inode, row.mtime_ns)).rowcount > 0
+        with self._change() as entries:
+            return entries.execute(statement, (row.key, row.inode, row.mtime_ns)).rowcount > 0
 
     def used(self, times: dict[str, float]) -> None:
         """Note when entries were last used."""
-        with self._lock, self._writer as transaction:
+        with self._change() as transaction:
             transaction.execute("BEGIN IMMEDIATE")
             transaction.executemany(
                 "UPDATE entries SET used = ? WHERE key = ?", [(used, key) for key, used in times.items()]
