@@ -96,6 +96,7 @@ def enter(store: Store, row: Row, source: str, held: OpenFile | None = None) -> 
         except sqlite3.Error:
             layout.remove(row.path)  # nobody would know of it, nor remove it when space runs short
             raise
+        store.held.drop(row.key)
         store.reading[row.key] = file
     return row.path
 

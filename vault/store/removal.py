@@ -64,6 +64,7 @@ def _there(store: Store, row: Row) -> bool:
 
 def _unlink(store: Store, row: Row) -> None:
     store.reading.pop(row.key, None)
+    store.held.drop(row.key)
     try:
         store.layout.remove(row.path)
     except OSError as error:

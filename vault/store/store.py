@@ -24,6 +24,7 @@ from vault.errors import StoreError
 from vault.paths import file_name
 from vault.store.body import GrowingBody, OpenFile, StoredBody
 from vault.store.disk import Disk
+from vault.store.held import HeldFiles
 from vault.store.index import Index, PartialRow, Row
 from vault.store.layout import Layout
 from vault.store.opening import full, open_store
@@ -63,6 +64,7 @@ class Store:
         self.boot = boot_id()
         self._used: dict[str, float] = {}
         self.reading: WeakValueDictionary[str, OpenFile] = WeakValueDictionary()
+        self.held = HeldFiles()
         self.beginning: set[str] = set()
         self.filling: dict[str, FillWriter] = {}
         self.unlinked: dict[str, Row] = {}  # entries whose files went although their rows could not be removed
@@ -146,6 +148,7 @@ class Store:
         file = self.reading.get(key)
         if file is not None and not row.describes(os.fstat(file.descriptor)):
             file = None  # a fill is just taking the file's place
+        file = file or self.held.find(row)
         if file is None:
             try:
                 file = OpenFile(self.layout.open(row.path))
@@ -157,7 +160,8 @@ class Store:
             # A fill that is just taking the file's place has not written its row yet.
             if not row.describes(found) and (key in self.filling or not await self._checked(row, file, found)):
                 return None
-            self.reading[key] = file
+            self.held.keep(row, file, found)
+        self.reading[key] = file
         self._used[key] = self.now()
         return StoredBody(row.head, row.length, row.sha256, file, self._disk)
 
