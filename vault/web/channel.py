@@ -18,15 +18,16 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableDescriptor
+from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableDescriptor
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, Request, datetimeToString
+from twisted.web.http import HTTPChannel, Request
 from twisted.web.http_headers import Headers
 
 from vault.web.ahead import Ahead
 from vault.web.errors import plain_text, reason_phrase
+from vault.web.headers import date_of
 from vault.web.limits import StallWatch, unsent_bytes
 from vault.web.request import MAX_BODY, VaultRequest
 
@@ -81,6 +82,9 @@ class VaultChannel(HTTPChannel):
 
     def connectionMade(self) -> None:
         """Begin to wait for a request."""
+        # They stay as they are, and each request wants to know them.
+        self._peer: IAddress = super().getPeer()
+        self._host: IAddress = super().getHost()
         super().connectionMade()
         # What recipes note about this client's connection; they may ask whose it is.
         self.notes: dict[str, Any] = {"client": str(getattr(self.getPeer(), "host", ""))}
@@ -103,6 +107,14 @@ class VaultChannel(HTTPChannel):
         if self._tunnel is not None:
             self._tunnel.client_gone()
         super().connectionLost(reason)
+
+    def getPeer(self) -> IAddress:
+        """Who is at the other end."""
+        return self._peer
+
+    def getHost(self) -> IAddress:
+        """The address that the client has connected to."""
+        return self._host
 
     def abort(self) -> None:
         """Reset the connection; its request, if any, hears of it by ``connectionLost``."""
@@ -254,7 +266,7 @@ class VaultChannel(HTTPChannel):
         for name, value in fields:
             headers.setRawHeaders(name, [value])
         headers.setRawHeaders(b"Server", [self.site.server_name])
-        headers.setRawHeaders(b"Date", [datetimeToString(self.site.reactor.seconds())])
+        headers.setRawHeaders(b"Date", [date_of(int(self.site.reactor.seconds()))])
         headers.setRawHeaders(b"Connection", [b"close"])
         self.writeHeaders(b"HTTP/1.1", b"%d" % status, reason_phrase(status), headers)
         request.code = status

@@ -17,6 +17,7 @@ __all__ = [
     "NOT_MODIFIED_FIELDS",
     "Fields",
     "cache_status",
+    "date_of",
     "end_to_end",
     "not_modified_fields",
     "repr_digest",
@@ -51,6 +52,12 @@ _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 _FORWARDED = {How.MISS: "uri-miss", How.JOINED: "uri-miss", How.REVALIDATED: "stale", How.BYPASS: "bypass"}
 
 
+@lru_cache(4)
+def date_of(second: int) -> bytes:
+    """The HTTP-date (RFC 9110 section 5.6.7) of POSIX seconds; many answers are given in the same one."""
+    return formatdate(second, usegmt=True).encode("ascii")
+
+
 def response_fields(head: Head, *, age: float | None, accept_ranges: bool) -> Fields:
     """The fields of an answer made from ``head``, in the upstream's order and spelling.
 
@@ -60,7 +67,7 @@ def response_fields(head: Head, *, age: float | None, accept_ranges: bool) -> Fi
     """
     fields = [*_passed_on(head.headers)]
     if head.get("Date") is None and head.received_at:
-        fields.append((b"Date", formatdate(head.received_at, usegmt=True).encode("ascii")))
+        fields.append((b"Date", date_of(int(head.received_at))))
     if age is not None:
         fields.append((b"Age", b"%d" % max(0, int(age))))
     if accept_ranges:

@@ -15,13 +15,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.error import UnsupportedMethod
-from twisted.web.http import NO_BODY_CODES, datetimeToString
+from twisted.web.http import NO_BODY_CODES
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 
 from vault.errors import VaultError
 from vault.web.accesslog import CLIENT_GONE, AccessEntry, redact
 from vault.web.errors import respond, respond_error
+from vault.web.headers import date_of
 from vault.web.limits import client_ip
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class VaultRequest(server.Request):
     def process(self) -> None:
         """Answer: the edge's own refusals first, then the resource tree."""
         self.setHeader(b"Server", self.site.server_name)
-        self.setHeader(b"Date", datetimeToString(self.site.reactor.seconds()))
+        self.setHeader(b"Date", date_of(int(self.site.reactor.seconds())))
         try:
             if not self._refused():
                 self.render(self.site.getResourceFor(self))
