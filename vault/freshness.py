@@ -128,6 +128,7 @@ def storable(head: Head) -> bool:
     return all(member.strip() != "*" for member in (head.get("Vary") or "").split(","))
 
 
+@lru_cache(256)  # it is asked twice for each hit
 def volatile(head: Head) -> bool:
     """True where the answer itself shows that it changes: ``no-cache``, a lifetime of 0, or a page for browsers."""
     directives = cache_control(head)
