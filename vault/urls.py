@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 
@@ -17,6 +18,7 @@ def plain(url: str) -> str:
     return url.partition("?")[0]
 
 
+@lru_cache(256)  # a hit of what has several upstreams asks for those of them all
 def mark_of(url: str) -> str:
     """What tells one URL from another, without what is secret in it."""
     return hashlib.sha256(url.encode()).hexdigest()[:16]

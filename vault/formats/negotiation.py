@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from enum import Enum
+from functools import lru_cache
+
+USUAL = 256
+"""What follows from longer fields is not remembered: whoever sends them may send many."""
 
 _WEIGHT = re.compile(r"\d?(?:\.\d*)?")
 
@@ -39,7 +43,13 @@ def choose(accept: str | None, format: str | None = None) -> Choice:
     all the same, as the public index does it; never 406.
     """
     # A plus sign that was not escaped in a query arrives as a space.
-    ranges = dict(_weighted(format.strip().replace(" ", "+") if format and format.strip() else accept or ""))
+    field = format.strip().replace(" ", "+") if format and format.strip() else accept or ""
+    return _choice(field) if len(field) <= USUAL else _choice.__wrapped__(field)
+
+
+@lru_cache(256)  # each program sends the same with every request
+def _choice(field: str) -> Choice:
+    ranges = dict(_weighted(field))
     best = Choice.HTML
     best_rank = (0.0, 0, 0)
     for position, (choice, names) in enumerate(_NAMES.items()):
@@ -60,7 +70,13 @@ def coding(accept_encoding: str | None, offered: Sequence[str]) -> str | None:
     ``offered`` are the codings there are, best first; it decides between those the client likes equally.  A client
     that says nothing gets no coding, and so does one that accepts nothing.
     """
-    weights = {name.removeprefix("x-"): weight for name, weight in _weighted(accept_encoding or "")}
+    field = accept_encoding or ""
+    return _coding(field, *offered) if len(field) <= USUAL else _coding.__wrapped__(field, *offered)
+
+
+@lru_cache(256)
+def _coding(field: str, *offered: str) -> str | None:
+    weights = {name.removeprefix("x-"): weight for name, weight in _weighted(field)}
     others = weights.get("*", 0.0)
     if not offered:
         return None
