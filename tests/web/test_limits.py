@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from vault.web import limits
-from vault.web.limits import ByteRate, RequestRate, StallWatch, bucket_key, client_ip, unsent_bytes
+from vault.web.limits import ByteRate, Deadline, RequestRate, StallWatch, bucket_key, client_ip, unsent_bytes
 
 
 class RequestRateTests(SynchronousTestCase):
@@ -120,6 +120,58 @@ class AddressTests(SynchronousTestCase):
         """What is no address is none; a scope is left out."""
         self.assertIsNone(client_ip("somewhere"))
         self.assertEqual(str(client_ip("fe80::1%eth0")), "fe80::1")
+
+
+class DeadlineTests(SynchronousTestCase):
+    """The one deadline of a connection."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.late: list[str] = []
+        self.deadline = Deadline(self.clock)
+
+    def set(self, seconds: float, name: str) -> None:
+        """Set a deadline that tells its name."""
+        self.deadline.set(seconds, lambda: self.late.append(name))
+
+    def test_reached(self) -> None:
+        """It comes once, at its time."""
+        self.set(10, "first")
+        self.clock.pump([9, 0.5])
+        self.assertEqual(self.late, [])
+        self.clock.advance(0.5)
+        self.assertEqual(self.late, ["first"])
+        self.clock.advance(100)
+        self.assertEqual(self.late, ["first"])
+
+    def test_moved(self) -> None:
+        """The last one that was set counts, be it later or sooner."""
+        for seconds in (30, 5):
+            self.set(10, "first")
+            self.clock.advance(2)
+            self.set(seconds, "last")
+            self.clock.pump([1] * (seconds - 1))
+            self.assertEqual(self.late, [])
+            self.clock.advance(1)
+            self.assertEqual(self.late, ["last"])
+            self.late.clear()
+
+    def test_lifted(self) -> None:
+        """One that was lifted does not come; a later one does, at its own time."""
+        self.set(10, "first")
+        self.deadline.lift()
+        self.clock.advance(8)
+        self.set(10, "last")
+        self.clock.advance(9)
+        self.assertEqual(self.late, [])
+        self.clock.advance(1)
+        self.assertEqual(self.late, ["last"])
+
+    def test_stopped(self) -> None:
+        """One that was stopped leaves no timer."""
+        self.set(10, "first")
+        self.deadline.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class StallWatchTests(SynchronousTestCase):

@@ -14,11 +14,10 @@ wrong with a message itself is answered here by ``refuse``, after which nothing 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableDescriptor
+from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,7 +27,7 @@ from twisted.web.http_headers import Headers
 from vault.web.ahead import Ahead
 from vault.web.errors import plain_text, reason_phrase
 from vault.web.headers import date_of
-from vault.web.limits import StallWatch, unsent_bytes
+from vault.web.limits import Deadline, StallWatch, unsent_bytes
 from vault.web.request import MAX_BODY, VaultRequest
 
 if TYPE_CHECKING:
@@ -75,7 +74,6 @@ class VaultChannel(HTTPChannel):
     _head_size = 0
     _fields = 0
     _request_line = b""
-    _deadline: IDelayedCall | None = None
     _head_timed = False
 
     # The connection.
@@ -89,6 +87,7 @@ class VaultChannel(HTTPChannel):
         # What recipes note about this client's connection; they may ask whose it is.
         self.notes: dict[str, Any] = {"client": str(getattr(self.getPeer(), "host", ""))}
         self._ahead = Ahead(self)
+        self._deadline = Deadline(self.site.reactor)
         socket = self.transport.transport if self.isSecure() else self.transport
         self.stall = StallWatch(
             self.site.reactor, lambda: unsent_bytes(socket), lambda: self.site.limits.stall_timeout, self._stalled
@@ -101,7 +100,7 @@ class VaultChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is over: so are its requests."""
         self.closing = True
-        self._set_deadline(None)
+        self._deadline.stop()
         self.stall.stop()
         self.site.departed(self)
         if self._tunnel is not None:
@@ -119,13 +118,13 @@ class VaultChannel(HTTPChannel):
     def abort(self) -> None:
         """Reset the connection; its request, if any, hears of it by ``connectionLost``."""
         self.closing = True
-        self._set_deadline(None)
+        self._deadline.stop()
         self.transport.abortConnection()
 
     def loseConnection(self) -> None:
         """Close when all is sent; a client that does not take it is cut off."""
         self.closing = True
-        self._set_deadline(None)
+        self._deadline.stop()
         super().loseConnection()
         self.stall.watch(True)
 
@@ -153,7 +152,7 @@ class VaultChannel(HTTPChannel):
             self._head_begins()  # the beginning of a pipelined request came together with the one just answered
         if self.state is State.HEAD and not self._head_timed and not self.closing:
             self._head_timed = True  # only now: most heads come whole, and need no deadline
-            self._set_deadline(self.site.limits.header_timeout, self._head_late)
+            self._deadline.set(self.site.limits.header_timeout, self._head_late)
 
     def lineReceived(self, line: bytes) -> None:
         """One line of a head."""
@@ -193,7 +192,7 @@ class VaultChannel(HTTPChannel):
             return
         self.state = State.BODY
         if self.length != 0:
-            self._set_deadline(self.site.limits.idle_timeout, self._body_late)
+            self._deadline.set(self.site.limits.idle_timeout, self._body_late)
         super().allHeadersReceived()
 
     def rawDataReceived(self, data: bytes) -> None:
@@ -220,7 +219,7 @@ class VaultChannel(HTTPChannel):
         if self.closing:
             return
         self.state = State.HANDLING
-        self._set_deadline(None)
+        self._deadline.lift()
         self._head_size = self._fields = 0
         self._request_line = b""
         super().allContentReceived()
@@ -258,7 +257,7 @@ class VaultChannel(HTTPChannel):
         if self.closing:
             return
         self.closing = True
-        self._set_deadline(None)
+        self._deadline.stop()
         self.clearLineBuffer()
         request = self._refused_request()
         form, fields = self.site.form_of(self._target(request, line), status, text)
@@ -311,7 +310,7 @@ class VaultChannel(HTTPChannel):
             return
         self.transport.unregisterProducer()
         self.transport.loseWriteConnection()
-        self._set_deadline(LINGER, self._linger_over)
+        self._deadline.set(LINGER, self._linger_over)
 
     def _linger_over(self) -> None:
         self.transport.loseConnection()
@@ -319,17 +318,10 @@ class VaultChannel(HTTPChannel):
 
     # Deadlines.
 
-    def _set_deadline(self, seconds: float | None, late: Callable[[], object] | None = None) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-        self._deadline = None
-        if seconds is not None and late is not None:
-            self._deadline = self.site.reactor.callLater(seconds, late)
-
     def _idle(self) -> None:
         self.state = State.IDLE
         limits = self.site.limits
-        self._set_deadline(limits.header_timeout if self.surplus else limits.idle_timeout, self._idle_over)
+        self._deadline.set(limits.header_timeout if self.surplus else limits.idle_timeout, self._idle_over)
 
     def _idle_over(self) -> None:
         if self.surplus:

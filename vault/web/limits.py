@@ -1,6 +1,7 @@
 """What a client may take: requests and bytes for each second, as token buckets by address (RFC 6585 section 4).
 
-And how long it may take nothing of a response that waits for it: ``StallWatch``, one for each connection.
+And how long it may take, or take nothing of a response that waits for it: ``Deadline`` and ``StallWatch``, one each
+for each connection.
 """
 
 from __future__ import annotations
@@ -153,6 +154,49 @@ class ByteRate:
         granted = min(wanted, int(bucket.tokens))
         bucket.tokens -= granted
         return granted, 0.0
+
+
+class Deadline:
+    """The one deadline of a connection, which is moved far more often than it is reached.
+
+    The reactor's call is left where it is when the deadline moves away, and asks for another when it comes too early.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._call: IDelayedCall | None = None
+        self._late: Callable[[], object] | None = None
+        self._at = 0.0
+
+    def set(self, seconds: float, late: Callable[[], object]) -> None:
+        """Call ``late()`` in so many seconds, unless there is another deadline, or none, by then."""
+        self._late = late
+        self._at = self._clock.seconds() + seconds
+        if self._call is not None and self._call.getTime() > self._at:
+            self._call.cancel()
+            self._call = None
+        if self._call is None:
+            self._call = self._clock.callLater(seconds, self._look)
+
+    def lift(self) -> None:
+        """There is no deadline for now."""
+        self._late = None
+
+    def stop(self) -> None:
+        """There will be no other deadline soon: leave nothing with the reactor."""
+        self._late = None
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _look(self) -> None:
+        self._call = None
+        late, left = self._late, self._at - self._clock.seconds()
+        if late is not None and left > 0:
+            self._call = self._clock.callLater(left, self._look)
+        elif late is not None:
+            self._late = None
+            late()
 
 
 def unsent_bytes(transport: Any) -> int:
