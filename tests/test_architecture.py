@@ -68,7 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "vault.memory",
     },
     "vault.backend": set(),
-    "vault.web": {"vault.body", "vault.memory", "vault.paths"},
+    "vault.web": {"vault.body", "vault.sendfile", "vault.memory", "vault.paths"},
     "vault.web.registry": {"vault.web", "vault.formats"},
     "vault.web.tunnel": {"vault.web", "vault.connect"},
     "vault.paths": set(),

@@ -198,6 +198,9 @@ class IBody(Interface):
     def read(offset: int, limit: int) -> bytes | Deferred[bytes]:
         """At least one and at most ``limit`` bytes from ``offset``, which is below ``size``."""
 
+    def at_hand(offset: int, count: int) -> bytes | None:
+        """``count`` bytes where they can be had without waiting, fewer where the file is too short, or None."""
+
     def attach(reader: Reader) -> None:
         """Keep the bytes from ``reader.offset`` on readable until ``detach``."""
 

@@ -121,6 +121,10 @@ class StoredBody:
         """How many of the file's bytes can be sent without waiting for the medium."""
         return self.file.ready(offset, count)
 
+    def at_hand(self, offset: int, count: int) -> bytes | None:
+        """Bytes of the file that are in memory."""
+        return self.file.cached(offset, count)
+
     def warm(self, offset: int, count: int) -> Deferred[None]:
         """Fires when the file's bytes are in memory."""
         return self._disk.run(self.file.warm, offset, count)
@@ -162,6 +166,10 @@ class MemoryBody:
     def read(self, offset: int, limit: int) -> bytes | Deferred[bytes]:
         """Some of the bytes."""
         return self._data[offset : offset + limit]
+
+    def at_hand(self, offset: int, count: int) -> bytes | None:
+        """All of them are."""
+        return self._data[offset : offset + count]
 
     def attach(self, reader: Reader) -> None:
         """Nothing is needed."""
@@ -318,6 +326,10 @@ class GrowingBody:
                 return piece[offset - start : offset - start + limit]
             start += len(piece)
         raise Truncated("these bytes were passed through and are gone")
+
+    def at_hand(self, offset: int, count: int) -> bytes | None:
+        """Bytes of the file that are in memory; the window is for those who follow it."""
+        return self.file.cached(offset, count) if self.file is not None and offset + count <= self.on_disk else None
 
     def ready(self, offset: int, count: int) -> int:
         """How many of the file's bytes can be sent without waiting for the medium."""

@@ -26,6 +26,7 @@ from vault.web.accesslog import redact
 from vault.web.errors import respond, respond_error, status_of
 from vault.web.headers import cache_status, not_modified_fields, repr_digest, response_fields
 from vault.web.request import VaultRequest
+from vault.web.short import at_hand, give
 
 OF_WHOLE_CONTENT = (b"Content-Digest", b"Content-MD5")
 """Fields that describe the bytes of one message (RFC 9530 section 2): what was said of all is not true of a part."""
@@ -202,9 +203,13 @@ class ArtifactResource(Resource):
     async def _deliver(self, request: VaultRequest, found: Found, reply: Reply) -> None:
         limit = request.site.byte_rate if request.site.byte_rate.per_second else None
         stall = request.site.limits.stall_timeout
-        delivery = Delivery(request, found.body, reply.parts, self._reactor, stall, limit)
         try:
-            await delivery.start()
+            short = at_hand(found.body, reply.parts) if limit is None and request.channel is not None else None
+            if short is None:
+                await Delivery(request, found.body, reply.parts, self._reactor, stall, limit).start()
+            else:
+                _unread(found)  # nobody will read it again for this request
+                give(request, short)
         except ClientGone:
             request.abort()
         except Truncated as error:
