@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from zope.interface import implementer
 
 from vault.artifact import MADE_FROM, Head, Headers
-from vault.backends._pypi_index import SERIAL, SHORT, Index, Page, Source, soon
+from vault.backends._pypi_index import SERIAL, SHORT, Index, Page, soon
 from vault.formats.codings import CODINGS
 from vault.formats.negotiation import Choice, coding
 from vault.freshness import cache_control, elapsed
-from vault.interfaces import IBody, IKitchen, IRecipe
+from vault.interfaces import IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 
 BEHIND = 60.0
@@ -62,27 +63,30 @@ class PageRecipe:
         found = source.found
         return Found(
             body, how, fwd=found.fwd, fwd_status=found.fwd_status, collapsed=found.collapsed, stored=found.stored,
-            ttl=found.ttl, detail=detail, head=self._head(source, body, chosen),
+            ttl=found.ttl, detail=detail,
+            head=head_of(source.head, self.choice, body.sha256 or "", chosen, int(self.index.ttl)),
         )  # fmt: skip
 
-    def _head(self, source: Source, body: IBody, chosen: str | None) -> Head:
-        """The page's own fields: none of the index's describes it, but for its date and its serial."""
-        fields: Headers = (
-            ("Content-Type", self.choice.content_type),
-            ("ETag", f'"{(body.sha256 or "")[:40]}-{self.choice.name.lower()}"'),
-            ("Vary", "Accept, Accept-Encoding"),
-            ("Cache-Control", self._freshness(source.head)),
-        )
-        if chosen is not None:
-            fields += (("Content-Encoding", chosen),)
-        fields += tuple((name, value) for name in ("Date", SERIAL) if (value := source.head.get(name)) is not None)
-        return Head(200, fields, source.head.requested_at, source.head.received_at)
 
-    def _freshness(self, head: Head) -> str:
-        """How long clients may keep the page, counted from its Date: as the index says, at most as the vault does."""
-        directives = cache_control(head)
-        if "no-cache" in directives or "no-store" in directives:
-            return "no-cache"
-        told = directives.get("max-age") or ""
-        limit = int(self.index.ttl)
-        return f"max-age={min(limit, int(told)) if told.isdecimal() and len(told) < 10 else limit}"
+@lru_cache(64)  # as many as there are documents held open
+def head_of(source: Head, choice: Choice, sha256: str, chosen: str | None, ttl: int) -> Head:
+    """A page's own fields: none of the index's describes it, but for its date and its serial."""
+    fields: Headers = (
+        ("Content-Type", choice.content_type),
+        ("ETag", f'"{sha256[:40]}-{choice.name.lower()}"'),
+        ("Vary", "Accept, Accept-Encoding"),
+        ("Cache-Control", freshness_of(source, ttl)),
+    )
+    if chosen is not None:
+        fields += (("Content-Encoding", chosen),)
+    fields += tuple((name, value) for name in ("Date", SERIAL) if (value := source.get(name)) is not None)
+    return Head(200, fields, source.requested_at, source.received_at)
+
+
+def freshness_of(source: Head, ttl: int) -> str:
+    """How long clients may keep a page, counted from its Date: as the index says, at most as the vault does."""
+    directives = cache_control(source)
+    if "no-cache" in directives or "no-store" in directives:
+        return "no-cache"
+    told = directives.get("max-age") or ""
+    return f"max-age={min(ttl, int(told)) if told.isdecimal() and len(told) < 10 else ttl}"
