@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
@@ -273,8 +274,7 @@ class ArtifactResource(Resource):
     def _head(self, found: Found) -> Head:
         head = found.head or found.body.head
         if head.etag is None and found.body.sha256 is not None:
-            # A validator of our own, so that what the upstream gave none for can be resumed and revalidated.
-            head = head.with_headers({"ETag": f'"sha256-{found.body.sha256}"'})
+            return _tagged(head, found.body.sha256)
         return head
 
     def _set_fields(self, request: VaultRequest, found: Found, head: Head, only_for_304: bool = False) -> None:
@@ -304,6 +304,12 @@ class ArtifactResource(Resource):
 
 
 _GLANCE = _Glance()
+
+
+@lru_cache(256)
+def _tagged(head: Head, sha256: str) -> Head:
+    """With a validator of our own, so that what the upstream gave none for can be resumed and revalidated."""
+    return head.with_headers({"ETag": f'"sha256-{sha256}"'})
 
 
 def _ends_unseen(request: VaultRequest, found: Found) -> bool:
