@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -51,6 +52,19 @@ class ChangedFileTests(StoreCase):
             self.assertIsNone(self.content(self.store, "b/file"))
             self.assertEqual(self.files(), {})
             self.assertEqual(self.store.index.totals(), (0, 0))
+
+    def test_no_descriptor(self) -> None:
+        """A file that cannot be opened because the process has too many open is the entry all the same."""
+        self.store.held.drop("b/file")
+        self.store.reading.clear()
+
+        def full(path: str) -> int:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        patcher = self.patch(self.store.layout, "open", full)
+        self.assertIsNone(self.content(self.store, "b/file"))
+        patcher.restore()
+        self.assertEqual(self.content(self.store, "b/file"), DATA)
 
     def test_directory(self) -> None:
         """A directory in the place of the file is no entry; the entry can be stored again."""

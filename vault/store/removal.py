@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from dataclasses import replace
@@ -14,6 +15,9 @@ from vault.urls import plain
 
 if TYPE_CHECKING:
     from vault.store.store import Store
+
+SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What the process or the machine has run out of: that says nothing of a file."""
 
 FULL = "disk is full"
 """In what SQLite says where the file system has no room (SQLITE_FULL)."""
@@ -39,6 +43,15 @@ def forget(store: Store, rows: list[Row]) -> bool:
                 if _there(store, row):
                     _unlink(store, row)
     return forget_unlinked(store)
+
+
+def not_opened(store: Store, row: Row, error: OSError) -> None:
+    """The file of an entry could not be opened: forget the entry, unless the reason is another than the file."""
+    if error.errno in SCARCE:
+        store.report(f"the file of {plain(row.key)} could not be opened", error)
+        return
+    store.log.info("the file of {key} is gone ({error}); forgotten", key=plain(row.key), error=error.strerror)
+    forget(store, [row])
 
 
 def forget_unlinked(store: Store) -> bool:

@@ -31,7 +31,7 @@ from vault.store.opening import full, open_store
 from vault.store.partials import Partial, begin, boot_id, remove, sync
 from vault.store.placing import place
 from vault.store.recovery import adopt
-from vault.store.removal import forget, forget_unlinked, recheck
+from vault.store.removal import forget, forget_unlinked, not_opened, recheck
 from vault.store.space import Options, Space
 from vault.store.twins import Twins
 from vault.store.writer import FillWriter
@@ -153,8 +153,7 @@ class Store:
             try:
                 file = OpenFile(self.layout.open(row.path))
             except OSError as error:
-                self.log.info("the file of {key} is gone ({error}); forgotten", key=plain(key), error=error.strerror)
-                await self._disk.run(forget, self, [row])
+                await self._disk.run(not_opened, self, row, error)
                 return None
             found = os.fstat(file.descriptor)
             # A fill that is just taking the file's place has not written its row yet.
