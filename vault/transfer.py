@@ -108,8 +108,9 @@ class Transfer:
 
     @property
     def failing(self) -> bool:
-        """True once it is clear that the body will not be whole; it may still hold its partial file."""
-        return self.body is not None and self.body.failure is not None and not self.left
+        """True once it is clear that no whole body will come; it may still hold its place and its partial file."""
+        failed = self.state is State.FAILED or (self.body is not None and self.body.failure is not None)
+        return failed and not self.left
 
     def gone(self) -> Deferred[None]:
         """Fires when the transfer has left the table."""

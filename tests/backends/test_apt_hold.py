@@ -65,6 +65,17 @@ class HoldTests(RigCase):
             self.assertTrue(client.body == self.mirror.deb)
         self.assertEqual(len([one for one in rig.origin.requests if one.target == DEB]), 2)
 
+    def test_wrong_size(self) -> None:
+        """One that is announced with another size is asked for once more too, past every cache on the way."""
+        for size in (0, 100, SIZE + 100):
+            rig = self.start()
+            self.slowly(rig, bytes(size), 0)
+            client = rig.request("pool/p.deb")
+            rig.net.pass_time(1)
+            self.assertEqual((client.status, client.body == self.mirror.deb), (200, True), client.raw[:300])
+            self.assertEqual(rig.origin.last.get("cache-control"), "no-cache")
+            self.assertEqual(len([one for one in rig.origin.requests if one.target == DEB]), 2)
+
     def test_next_mirror(self) -> None:
         """Where there is another mirror, it is asked for the right one."""
         rig = self.start("other.test")
