@@ -43,8 +43,9 @@ class Found:
     """A body to serve.  ``fwd``, ``fwd_status``, ``detail`` and ``ttl`` are for Cache-Status (RFC 9211).
 
     ``head`` is answered with where it is given, else the body's own.  ``ranges`` is False where a Range is to be
-    ignored (RFC 9110 section 14.2 allows it).  ``ahead(start, stop)`` gives these bytes straight from the upstream
-    where the growing body is still far from them, and None where waiting for it is as good.
+    ignored (RFC 9110 section 14.2 allows it).  Where ``exact_date``, only who names the very Last-Modified has it
+    already: what comes later under the name may have an earlier one.  ``ahead(start, stop)`` gives these bytes straight
+    from the upstream where the growing body is still far from them, and None where waiting for it is as good.
     """
 
     body: IBody
@@ -58,6 +59,7 @@ class Found:
     detail: str | None = None
     head: Head | None = None
     ranges: bool = True
+    exact_date: bool = False
     ahead: Callable[[int, int], Awaitable[IBody | None]] | None = None
 
 

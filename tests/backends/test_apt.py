@@ -525,6 +525,31 @@ class GenerationTests(RigCase):
         self.assertEqual(client.status, 200)
         self.assertIn(b"X-Number: 2", client.body)
 
+    def test_earlier_date(self) -> None:
+        """So it does where its date is earlier, as after a change of mirrors, and where the client's clock is ahead."""
+        rig = self.start()
+        self.number(rig)
+        modified = formatdate(START + 86400, usegmt=True)
+        for number in (2, 3):
+            self.mirror.publish(number)
+            rig.net.pass_time(1000)
+            client = rig.request(f"{SUITE}/InRelease", f"If-Modified-Since: {modified}")
+            self.assertEqual(client.status, 200)
+            self.assertIn(b"X-Number: %d" % number, client.body)
+        same = client.headers["last-modified"]
+        self.assertEqual(rig.request(f"{SUITE}/InRelease", f"If-Modified-Since: {same}").status, 304)
+
+    def test_unreadable_date(self) -> None:
+        """A Last-Modified that is no date is left out: apt would break off the connection."""
+        rig = self.start()
+        rig.origin.answer = lambda asked: asked.answer(
+            200, "Last-Modified: Fri, 32 Jan 2100", f"Date: {DATE}", body=self.mirror.files[asked.target]
+        )
+        for path in (f"{SUITE}/InRelease", f"{SUITE}/{NAME}", "pool/p.deb"):
+            client = rig.request(path)
+            rig.net.pass_time(3)
+            self.assertEqual((client.status, client.headers.get("last-modified")), (200, None), path)
+
     def test_ranges_after_a_mismatch(self) -> None:
         """Who asks for the rest of a file that turned out wrong gets all of the right one."""
         rig = self.start()

@@ -77,6 +77,13 @@ class IfModifiedSinceTests(SynchronousTestCase):
             self.check(value, head(modified=DATE), True)
         self.check(BEFORE, head(modified=DATE), False)
 
+    def test_exact(self) -> None:
+        """Where dates may go back only the very Last-Modified counts, and without one nothing does."""
+        for value, stored in ((DATE, DATE), (AFTER, DATE), (BEFORE, DATE), (AFTER, None)):
+            headers = {"if-modified-since": value}
+            had = evaluate("GET", headers, head(modified=stored, date=DATE), exact_date=True)
+            self.assertEqual(had, value == stored, (value, stored))
+
     def test_invalid(self) -> None:
         """Without a valid date the body is sent."""
         for value in ("", "now", "784111777", f"{DATE}; length=5", f"{DATE}, {DATE}"):

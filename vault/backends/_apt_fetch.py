@@ -12,6 +12,7 @@ from vault.artifact import Artifact, Headers
 from vault.backends._apt_suite import Suite
 from vault.errors import DigestMismatch, OtherVersion
 from vault.formats.apt_release import Release
+from vault.freshness import parse_date
 from vault.interfaces import IBody, IKitchen
 from vault.outcome import Found, How
 
@@ -71,6 +72,10 @@ async def fetch(backend: AptBackend, kitchen: IKitchen, artifact: Artifact, hold
             if number + 1 == len(wanted):
                 raise
     assert found is not None
+    found.exact_date = True
+    head = found.head or found.body.head
+    if parse_date(head.last_modified) is None:
+        found.head = head.with_headers({"Last-Modified": None})  # apt takes no answer with a date that it cannot read
     if suspicious:
         found.ranges = False
     if not found.body.complete and found.how is not How.BYPASS:

@@ -74,7 +74,7 @@ class ReleaseRecipe:
         head = self._head(suite, generation)
         left = self.backend.ttl - (kitchen.now() - suite.checked)
         ttl = left if math.isfinite(left) else None  # not checked yet since a restart
-        return Found(body, how, head=head, detail=detail, ttl=ttl, fwd=_forwarded(how))
+        return Found(body, how, head=head, detail=detail, ttl=ttl, fwd=_forwarded(how), exact_date=True)
 
     def _head(self, suite: Suite, generation: Generation) -> Head:
         """Without its date where that would tell a client that what it has from before is newer, or the same."""

@@ -12,12 +12,13 @@ from vault.freshness import parse_date, same_tag, strong_date, strong_tag
 _TAG = re.compile(r'(?:W/)?"[^"]*"|[^\s,"]+')
 
 
-def evaluate(method: str, headers: Mapping[str, str], head: Head) -> bool:
+def evaluate(method: str, headers: Mapping[str, str], head: Head, exact_date: bool = False) -> bool:
     """True where the client has this representation already: the answer is 304 (RFC 9110 section 13.2.2).
 
     ``headers`` are the request's fields by lower-case name, the lines of each joined.  ``If-None-Match`` decides alone
     where it is present; ``If-Modified-Since`` counts only with a valid date, and is compared with Last-Modified, else
-    with Date, else with the time of receipt (RFC 9111 section 4.3.2).
+    with Date, else with the time of receipt (RFC 9111 section 4.3.2); where ``exact_date``, with Last-Modified alone,
+    which must be the same.
     """
     if method not in ("GET", "HEAD") or not 200 <= head.status < 300:
         return False
@@ -30,6 +31,8 @@ def evaluate(method: str, headers: Mapping[str, str], head: Head) -> bool:
     since = parse_date(headers.get("if-modified-since"))
     if since is None:
         return False
+    if exact_date:
+        return since == parse_date(head.last_modified)
     for field in (head.last_modified, head.get("Date")):
         if field is not None:
             date = parse_date(field)

@@ -160,7 +160,7 @@ class ArtifactResource(Resource):
     async def _serve(self, request: VaultRequest, headers: dict[str, str], found: Found) -> None:
         head = self._head(found)
         method = request.method.decode("ascii")
-        if conditional.evaluate(method, headers, head):
+        if conditional.evaluate(method, headers, head, found.exact_date):
             self._set_fields(request, found, head, only_for_304=True)
             request.setResponseCode(304)
             _unread(found)
