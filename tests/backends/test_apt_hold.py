@@ -114,6 +114,25 @@ class HoldTests(RigCase):
         self.assertLessEqual(counts[0], 4)
         self.assertEqual(counts[1:], [2, 2])
 
+    def test_in_all(self) -> None:
+        """What is held once more after something wrong had come is held nine seconds in all at the longest."""
+        rig = self.start()
+        bodies = [self.wrong, self.mirror.deb]
+
+        def answer(asked: Asked) -> None:
+            if asked.target == DEB:
+                self.slowly(rig, bodies.pop(0), 7)
+                rig.origin.answer(asked)
+                rig.origin.answer = answer
+            else:
+                self.mirror.answer(asked)
+
+        rig.origin.answer = answer
+        client = rig.request("pool/p.deb")
+        self.assertTrue(7 < self.sent_after(rig, client) < 9)
+        rig.net.pass_time(8)
+        self.assertTrue(client.whole and client.body == self.mirror.deb)
+
     def test_right_file(self) -> None:
         """A right file that comes as fast is sent when it is whole."""
         rig = self.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -41,6 +41,18 @@ ANEW: Headers = (("Cache-Control", "no-cache"), ("Pragma", "no-cache"))
 
 END = 2**63
 
+
+@dataclass(slots=True)
+class Hold:
+    """How long one request is held: ``least`` seconds for each body, ``left`` for all that are tried one after another.
+
+    Each is given HOLD in any case.
+    """
+
+    least: float = HOLD
+    left: float = PATIENT_HOLD
+
+
 log = Logger()
 
 
@@ -51,12 +63,13 @@ def attempts(artifact: Artifact, mirrors: int) -> Sequence[Artifact]:
     return (artifact, replace(artifact, urls=turned, headers=artifact.headers + ANEW))
 
 
-async def fetch(backend: AptBackend, kitchen: IKitchen, artifact: Artifact, hold: float = HOLD) -> Found:
+async def fetch(backend: AptBackend, kitchen: IKitchen, artifact: Artifact, hold: Hold | None = None) -> Found:
     """The body of an artifact whose digest is known, asked for twice if need be; raises a VaultError.
 
     A mismatch that shows while the first byte is held, see ``_wait``, costs the client nothing; a later one cuts it
     off, and for a while the path is suspicious: whoever asks for the rest of it gets all of it.
     """
+    hold = hold or Hold()
     suspects = backend.suspects(kitchen)
     suspicious = suspects.get(artifact.key) is not None
     found: Found | None = None
@@ -88,25 +101,28 @@ async def fetch(backend: AptBackend, kitchen: IKitchen, artifact: Artifact, hold
     return found
 
 
-async def _wait(kitchen: IKitchen, found: Found, size: int | None, hold: float) -> None:
-    """Until the body is whole; not longer than ``hold``, unless its end is in sight.  Raises DigestMismatch."""
+async def _wait(kitchen: IKitchen, found: Found, size: int | None, hold: Hold) -> None:
+    """Until the body is whole; not longer than ``hold`` says, unless its end is in sight.  Raises DigestMismatch."""
     body = found.body
     if body.complete or found.how is How.BYPASS:
         return
     size = body.length if size is None else size
     first = body.size
-    held, step = 0.0, hold
+    held, most = 0.0, max(HOLD, hold.left)
     reader = _Glance()
     body.attach(reader)  # where the disk fails meanwhile, what no longer goes there is kept for the client
     try:
         while True:
+            hold.left -= LOOK
             try:
-                await kitchen.within(step, body.grown(END))
+                await kitchen.within(LOOK, body.grown(END))
                 return
             except TimeoutError:
-                held, step = held + step, LOOK
-            come = body.size - first
-            if size is None or held >= PATIENT_HOLD or held * (size - first) > PATIENT_HOLD * come:
+                held += LOOK
+            if held >= most:
+                return
+            late = size is None or held * (size - first) > most * (body.size - first)
+            if late and held >= hold.least:
                 return
     finally:
         kitchen.sleep(0).addBoth(lambda slept: body.detach(reader))  # when the client has attached to it
@@ -115,7 +131,7 @@ async def _wait(kitchen: IKitchen, found: Found, size: int | None, hold: float) 
 async def fetch_index(backend: AptBackend, kitchen: IKitchen, suite: Suite, release: Release, name: str) -> Found:
     """An index file as a Release lists it; raises a VaultError."""
     artifact = backend.index_artifact(suite, name, release.files[name], release.by_hash)
-    found = await fetch(backend, kitchen, artifact, PATIENT_HOLD)
+    found = await fetch(backend, kitchen, artifact, Hold(PATIENT_HOLD))
     if found.how is not How.BYPASS:
         backend.state.packages.describe(kitchen, name, artifact.key, found.body)
     return found

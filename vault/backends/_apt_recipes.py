@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import implementer
 
 from vault.artifact import Digest, Head
-from vault.backends._apt_fetch import END, fetch, fetch_index
+from vault.backends._apt_fetch import END, Hold, fetch, fetch_index
 from vault.backends._apt_freshness import freshen, refresh_behind
 from vault.backends._apt_packages import Described
 from vault.backends._apt_refresh import pair_of
@@ -193,10 +193,11 @@ class FileRecipe:
             artifacts.sort(key=lambda one: stored is None or one.digest != _digest(stored.sha256))
         if asked.head_only:
             return await kitchen.find(artifacts[0], asked)
+        hold = Hold()
         for artifact in artifacts[:-1]:
             with contextlib.suppress(OtherVersion, DigestMismatch):
-                return await fetch(self.backend, kitchen, artifact)
-        return await fetch(self.backend, kitchen, artifacts[-1])
+                return await fetch(self.backend, kitchen, artifact, hold)
+        return await fetch(self.backend, kitchen, artifacts[-1], hold)
 
     async def _described(self, kitchen: IKitchen) -> tuple[Described, ...]:
         await self.backend.begin(kitchen)
