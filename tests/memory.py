@@ -512,8 +512,10 @@ class Rig:
         )
 
     def again(self) -> None:
-        """Begin a new cache on the same store, as a restarted vault would."""
+        """Begin a new cache on the same store, as a vault does that was started or configured again."""
+        ended = self.kitchen.stop()
         self.kitchen = self.resource.kitchen = self._kitchen()
+        self.kitchen.follow(ended)
 
     def _kitchen(self) -> Kitchen:
         cache = Cache(self.sources, self.store, self.net, self.net.seconds, self.transfers)

@@ -270,6 +270,31 @@ class KitchenTests(RigCase):
         rig.kitchen.stop()
         self.assertTrue(begun[1].called)
 
+    def test_saved_at_the_end(self) -> None:
+        """What is cancelled may save what it knows; the kitchen that comes next waits for that, but not for ever."""
+        for wait in (1.0, 100.0):
+            rig = self.rig()
+            saved: Deferred[None] = Deferred()
+
+            async def work(rig: Rig = rig, saved: Deferred[None] = saved) -> None:
+                try:
+                    await rig.kitchen.sleep(1000)
+                except CancelledError:
+                    await saved
+
+            rig.kitchen.behind("work", work)
+            rig.net.pass_time()
+            rig.again()
+            ready = rig.run(rig.kitchen.ready())
+            self.assertNoResult(ready)
+            rig.net.pass_time(min(wait, 1.9))
+            self.assertNoResult(ready)
+            if wait < 2:
+                saved.callback(None)
+            rig.net.pass_time(0.2)
+            self.successResultOf(ready)
+            self.successResultOf(rig.run(rig.kitchen.ready()))
+
     def test_once_left(self) -> None:
         """Whoever leaves does not end what the others wait for."""
         rig = self.rig()

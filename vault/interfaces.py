@@ -113,6 +113,9 @@ class IKitchen(Interface):
     def of(member: str) -> IKitchen:
         """The kitchen of the member backend of this name."""
 
+    def ready() -> Awaitable[None]:
+        """Wait until the kitchen that this one takes the place of, as the configuration was read again, has ended."""
+
     def find(artifact: Artifact, asked: Asked) -> Awaitable[Found]:
         """What to serve for a request that wants just this artifact; a HEAD may be answered by the upstream's HEAD."""
 
@@ -165,6 +168,7 @@ class IKitchen(Interface):
     def behind(name: str, begin: Callable[[], Awaitable[Any]]) -> None:
         """Do something that nobody waits for, unless it is being done; a failure is logged, stopping cancels it.
 
+        What must not be lost by that can be saved when it is cancelled: the store is still there for a moment.
         Nothing is begun once the kitchen was stopped.
         """
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -21,6 +22,9 @@ from vault.store.disk import Disk
 from vault.store.store import Store
 
 T = TypeVar("T")
+
+SAVING = 2.0
+"""Seconds within which a kitchen that was stopped must have saved what it knew."""
 
 PIECE = 256 * 1024
 TURN = 8
@@ -46,6 +50,7 @@ class Kitchen:
         self._under_way: dict[str, list[Deferred[Any]]] = {}
         self._behind: dict[str, Deferred[None]] = {}
         self._stopped = False
+        self._before: Deferred[None] | None = None
 
     def of(self, member: str) -> Kitchen:
         """The kitchen of a member."""
@@ -56,13 +61,27 @@ class Kitchen:
         """This backend's cache and those of its members."""
         return [self.cache, *(cache for member in self._members.values() for cache in member.caches)]
 
-    def stop(self) -> None:
-        """End what goes on behind, and begin nothing more."""
+    def stop(self) -> Deferred[None]:
+        """End what goes on behind, and begin nothing more; fires when it has ended: some of it may have to be saved."""
         self._stopped = True
-        for running in list(self._behind.values()):
-            running.cancel()
-        for member in self._members.values():
-            member.stop()
+        running = list(self._behind.values())
+        for one in running:
+            one.cancel()
+        ended = [*running, *(member.stop() for member in self._members.values())]
+        return DeferredList(ended, consumeErrors=True).addCallback(lambda results: None)
+
+    def follow(self, ended: Deferred[None]) -> None:
+        """Take the place of a kitchen that was stopped, once it has ended."""
+        self._before = ended
+
+    async def ready(self) -> None:
+        """Wait until the kitchen that this one takes the place of has saved what it knew."""
+        if self._before is not None:
+            over: Deferred[None] = Deferred()
+            self._before.addBoth(lambda ended: over.callback(None))
+            with contextlib.suppress(TimeoutError):
+                await self.within(SAVING, over)
+            self._before = None
 
     # -- artifacts --------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from vault.cache import Cache
 from vault.config import BackendConfig, Config
 from vault.errors import ConfigError, StoreError
 from vault.interfaces import IBackend, IRegistryBackend, IStartedBackend
-from vault.kitchen import Kitchen
+from vault.kitchen import SAVING, Kitchen
 from vault.listeners import Listener, ListenFailed, listen
 from vault.logs import observer
 from vault.metrics import CONTENT_TYPE, Figures
@@ -178,7 +178,9 @@ class VaultService(Service):
         self._parts = parts
         self._retired = [cache for cache in self._retired if cache.busy]
         for old in gone:
-            old.kitchen.stop()
+            ended = old.kitchen.stop()
+            if old.config.backend.name in parts:
+                parts[old.config.backend.name].kitchen.follow(ended)
             self._retired += old.kitchen.caches
             for upstream in old.upstreams:
                 ensureDeferred(upstream.close())
@@ -280,8 +282,10 @@ class VaultService(Service):
                 except DeferredTimeout:
                     self.log.warn("transfers did not end in time; they are cut off")
             await self._cut_off(self._site)
-        for part in self._parts.values():
-            part.kitchen.stop()
+        saved = DeferredList([part.kitchen.stop() for part in self._parts.values()])
+        if not saved.called:
+            with contextlib.suppress(DeferredTimeout):
+                await saved.addTimeout(SAVING, self._reactor)
         for cache in [*self._retired, *(cache for part in self._parts.values() for cache in part.kitchen.caches)]:
             await cache.stop()
         await self._store.close()

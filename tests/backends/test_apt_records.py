@@ -31,7 +31,6 @@ class RecordCase(RigCase):
         assert isinstance(backend, AptBackend)
         object.__setattr__(backend, "upstreams", urls)
         object.__setattr__(backend, "state", type(backend.state)())
-        rig.kitchen.stop()
         rig.again()
 
     def number(self, rig: Rig) -> int:
@@ -229,3 +228,25 @@ class UndescribedTests(RecordCase):
         rig.net.pass_time()
         self.assertIn(b"X-Cache: HIT", client.raw)
         self.assertIn(b"package 1", client.raw)
+
+
+class StopTests(RecordCase):
+    """The vault is stopped, or configured again, just after a client asked."""
+
+    def test_just_asked(self) -> None:
+        """What the client asked for is needed in new generations all the same, however slow the disk is."""
+        for held in (False, True):
+            rig = self.start()
+            self.mirror.by_hash = False
+            self.mirror.publish(1)
+            self.assertEqual(self.number(rig), 1)
+            self.assertEqual(rig.request(f"{SUITE}/{NAME}").status, 200)
+            self.mirror.publish(2, indexes=False)
+            rig.disk.held = held
+            self.point_at(rig, "http://origin.test/")
+            rig.disk.release()
+            rig.net.pass_time(1)
+            self.assertEqual(self.number(rig), 1, "the index file is still the old one")
+            self.mirror.publish(2)
+            rig.net.pass_time(300)
+            self.assertEqual(self.number(rig), 2)

@@ -89,7 +89,6 @@ class GenerationTests(AptCase):
         """A suite that a client has used comes to new generations without one, also after a reload and a restart."""
         self.serve()
         self.client("first").update()
-        time.sleep(2.5)  # what clients ask for is written down within two seconds
         backend = self.vault.config["backends"][0]
         self.vault.write_config(backends=[{**backend, "config": {**backend["config"], "refresh_interval": 1}}])
         self.vault.signal(signal.SIGHUP)
@@ -103,6 +102,28 @@ class GenerationTests(AptCase):
         apt = self.client("second")
         apt.update()
         self.assertIn("hello 1.2", versions(apt))
+
+    def test_stopped_just_after(self) -> None:
+        """Whatever ends the vault as soon as a client has updated: what the client uses is known to the next one."""
+        self.serve(by_hash=False)
+        backend = self.vault.config["backends"][0]
+        for number, end in enumerate((signal.SIGHUP, signal.SIGTERM)):
+            self.repository.add("hello", f"1.{2 * number + 1}")
+            self.repository.publish()
+            time.sleep(1.2)
+            self.client(f"before{number}").update()
+            self.repository.add("hello", f"1.{2 * number + 2}")
+            self.vault.write_config(backends=[{**backend, "config": {**backend["config"], "negative_ttl": 5 + number}}])
+            self.vault.signal(end)
+            self.repository.publish(indexes=False)
+            if end == signal.SIGTERM:
+                self.vault.wait()
+                self.vault.start()
+            time.sleep(1.2)
+            apt = self.client(f"torn{number}", None, "Acquire::Retries=0")
+            apt.update()
+            self.assertIn(f"hello 1.{2 * number + 1}", versions(apt))
+            self.assertNotIn(f"hello 1.{2 * number + 2}", versions(apt))
 
     def test_torn_release(self) -> None:
         """While InRelease is new and Packages still old, clients are served the generation before; then the new one."""

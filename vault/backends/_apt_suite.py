@@ -8,11 +8,14 @@ from no client.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
+
+from twisted.internet.defer import CancelledError
 
 from vault.artifact import Head
 from vault.errors import VaultError
@@ -35,7 +38,8 @@ ASKED_FOR = 7 * 86400.0
 USED_STEP = 86400.0
 """Seconds within which it is noted once that clients use a suite, so that the record is not written each time."""
 
-SAVE_DELAY = 2.0
+SAVE_DELAY = 0.25
+"""Seconds for which what changes in the record is gathered: what a client asks for at once comes within them."""
 
 
 @dataclass(eq=False)
@@ -177,11 +181,15 @@ class Suite:
         """Write the record behind, with what else comes about in the next moments."""
 
         async def save() -> None:
-            await kitchen.sleep(SAVE_DELAY)
+            with contextlib.suppress(CancelledError):  # at the vault's end it is written at once
+                await kitchen.sleep(SAVE_DELAY)
             current, kept = self._next or (self.current, self.kept)
             if current is None and not kept:
                 return  # whoever asks for what is not there must not fill the disk with records of it
-            await self.save(kitchen, current, kept)
+            try:
+                await self.save(kitchen, current, kept)
+            except CancelledError:
+                await self.save(kitchen, current, kept)  # whoever stops the vault waits for it
 
         kitchen.behind(f"record {self.path}", save)
 

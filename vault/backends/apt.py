@@ -130,6 +130,7 @@ class AptBackend(Backend):
             await kitchen.once("load suites", lambda: self._load(kitchen))
 
     async def _load(self, kitchen: IKitchen) -> None:
+        await kitchen.ready()
         body = None if self.state.loaded else await kitchen.stored(self._suites_key)
         paths: Iterable[str] = []
         if body is not None:
