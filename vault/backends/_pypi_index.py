@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
@@ -25,7 +24,7 @@ from twisted.internet.defer import Deferred
 from vault.artifact import MADE_FROM, NOTED_URL, Artifact, Digest, Head
 from vault.backends._pypi_recent import Recent
 from vault.backends._pypi_rewriting import Rewriting, joined, json_form, unpacked
-from vault.errors import BrokenAnswer, Missing, NotYet, VaultError
+from vault.errors import BrokenAnswer, Missing, Truncated, VaultError
 from vault.formats import simple_html, simple_json, table
 from vault.formats.codings import encode
 from vault.formats.links import table_entries
@@ -33,19 +32,14 @@ from vault.formats.names import is_name
 from vault.interfaces import IBody, IKitchen
 from vault.outcome import Found, How
 
-T = TypeVar("T")
-
-LONGEST_WAIT = 10.0
-"""Seconds after which a client that still has no page is told to ask again, while the page goes on being fetched.
-
-pip and poetry leave a server that says nothing for 15 s, uv one for 30 s; told 503, all of them ask again.
-"""
-
-PAUSE = 2.0
-"""Seconds after which such a client may ask again: soon, since it then waits for the same fetch."""
-
 PATIENCE = 5.0
 """Seconds from its request on that a newer page may take until the kept one is served in its place."""
+
+AGAIN = (0.2, 1.0)
+"""Seconds before a page that broke off is asked for from its beginning again, where there is no older one to serve.
+
+What the transfer itself can go on with it has: this is for pages without a strong tag, and for those that changed.
+"""
 
 VERSION = "3"
 """Goes up with each change of what is made of the same page."""
@@ -160,6 +154,18 @@ class Page:
 
         ``no_cache``: the index is asked, unless it was within the last seconds; with ``at_once`` even then.
         """
+        began = kitchen.now()
+        for pause in AGAIN:
+            try:
+                return await self._source(kitchen, no_cache, at_once)
+            except Truncated:
+                # No client has had a byte of it yet, and older versions of pip give up at the first 502.
+                if kitchen.now() - began > PATIENCE:
+                    raise
+            await kitchen.sleep(pause)
+        return await self._source(kitchen, no_cache, at_once)
+
+    async def _source(self, kitchen: IKitchen, no_cache: bool, at_once: bool) -> Source:
         artifact = replace(self.artifact, max_age=-1.0) if at_once else self.artifact
         unreadable = self.index.unreadable.get(self.place)
         doubtful = unreadable is not None and unreadable[0] <= kitchen.now()
@@ -350,18 +356,6 @@ class Page:
 
 def _built(build: Callable[[bytes], list[bytes]], data: bytes, content_encoding: str | None) -> list[bytes]:
     return build(unpacked(data, content_encoding, LARGEST))
-
-
-async def soon(kitchen: IKitchen, what: str, begin: Callable[[], Awaitable[T]]) -> T:
-    """What ``begin()`` gives; raises NotYet where that takes longer than clients wait, and it goes on.
-
-    ``what`` says what it is that they wait for.
-    """
-    try:
-        return await kitchen.in_time(LONGEST_WAIT, begin)
-    except TimeoutError:
-        message = f"{what} has not come from the index within {LONGEST_WAIT:g} s; it goes on coming, ask again"
-        raise NotYet(message, PAUSE) from None
 
 
 def not_older(stored: Head, answer: Head) -> bool:
