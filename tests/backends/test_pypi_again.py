@@ -1,4 +1,4 @@
-"""``type: pypi``: pages that come wrong once, and are right when they are asked for again."""
+"""``type: pypi``: pages that come wrong, some of which are right when they are asked for again."""
 
 from __future__ import annotations
 
@@ -71,3 +71,37 @@ class BrokenOffTests(PyPICase):
 
         (client,) = self.ask(answer)
         self.assertEqual((client.status, len(self.rig_.origin.requests)), (502, 1))
+
+
+class OtherPageTests(PyPICase):
+    """HTML with status 200 that is no page of an index, though it has no form and no link."""
+
+    def test_kept(self) -> None:
+        """The kept page stays, with all that it links to; where nobody has one it is 502 and no empty project."""
+        for html in (
+            b"<html><script src=/login.js></script><body><div id=root></div></body></html>",
+            b"<html><body><h1>We will be back soon</h1></body></html>",
+            b"",
+        ):
+            rig = self.vault()
+            self.files["/packages/a-1.zip"] = b"x"
+            self.put("a", BODY)
+            self.assertEqual(list(self.links()), ["a-1.zip"])
+            self.put("a", html, "text/html")
+            self.put("b", html, "text/html")
+            rig.net.pass_time(700)
+            client = self.get("simple/a/", ASK_JSON)
+            self.assertEqual((client.headers["x-cache"], list(self.links())), ("STALE", ["a-1.zip"]), html)
+            self.assertEqual(self.follow("a-1.zip").body, b"x")
+            self.assertEqual(self.get("simple/b/").status, 502)
+
+    def test_really_empty(self) -> None:
+        """A project that has no file any more is taken for what it is."""
+        rig = self.vault()
+        for html in (b"<html><body></body></html>", b"<!DOCTYPE html><h1>Links for a</h1>"):
+            self.put("a", BODY)
+            self.assertEqual(list(self.links()), ["a-1.zip"])
+            rig.net.pass_time(700)
+            self.put("a", html, "text/html")
+            self.assertEqual(list(self.links()), [])
+            rig.net.pass_time(700)

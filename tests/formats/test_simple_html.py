@@ -239,7 +239,7 @@ class ReadTests(SynchronousTestCase):
 
     def test_empty(self) -> None:
         """A page without links is a project without files, of version 1.0."""
-        for html in ("", "<html></html>", "plain text", "<a>a-1.zip</a>"):
+        for html in ("<html></html>", "<!DOCTYPE html><html><body>\n</body></html>", "<a>a-1.zip</a>"):
             self.assertEqual(read(html), {"files": [], "name": "sample-project", "meta": {"api-version": "1.0"}})
 
     def test_urls(self) -> None:
@@ -278,6 +278,14 @@ class ReadTests(SynchronousTestCase):
             "<a href='https://sso.example.org/'>Sign in</a>",
             "<a href='../'>up</a><a href='help.html'>Help</a>",
             "<a href='javascript:login()'>Sign in</a>",
+            "<html><head><script src=/app.js></script></head><body><div id=root></div></body></html>",
+            "<meta http-equiv=Refresh content='0; url=/login'>",
+            "<iframe src=/login></iframe>",
+            "<html><body><h1>Down for maintenance</h1></body></html>",
+            "<title>Error</title>",
+            "plain text",
+            " ",
+            "",
         ):
             self.assertIn("log in", str(self.assertRaises(ValueError, read, html)))
             self.assertRaises(ValueError, simple_html.read_root, html.encode(), None, "https://index.example.org/")
@@ -289,6 +297,8 @@ class ReadTests(SynchronousTestCase):
         for html in (
             "<html><body></body></html>",
             "<h1>Links for x</h1>",
+            "<title>Index of /simple/x/</title><hr>",
+            "<p>No releases of Sample_Project</p>",
             "<a href='../'>up</a><a href='/'>top</a><a href='?C=N;O=D'>Name</a><a href='#end'>end</a>",
         ):
             self.assertEqual(read_files(html), [])

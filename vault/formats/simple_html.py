@@ -37,6 +37,12 @@ SECONDS, SLOWEST = 5.0, 100_000
 LOOKED_AT = 20
 """How many links of a page without an entry are looked at to tell what it is."""
 
+SAID = 2000
+"""How many characters of the text outside of links are looked at to tell what a page without an entry is."""
+
+_LISTING = re.compile("links for|index of|simple index|directory listing")
+_OTHER_TAGS = frozenset({"form", "script", "iframe", "frameset"})
+
 _UNCLOSED = "The page is not HTML, or something in it is not closed."
 
 _T = TypeVar("_T")
@@ -65,7 +71,7 @@ def read(body: bytes, charset: str | None, page_url: str, project: str) -> bytes
     name.  URLs come out absolute.  Links to what is no distribution file are left out.  Raises ValueError where the
     page is of another version than 1, and where it is no page of an index, such as one to log in.
     """
-    reader = _Reader(page_url)
+    reader = _Reader(page_url, normalise(project))
     entries = (_file_entry(reader.base, *anchor) for anchor in reader.anchors(body, charset))
     return _document("files", entries, lambda found: {"name": normalise(project), **reader.about(found)})
 
@@ -158,12 +164,14 @@ class _Reader(HTMLParser):
     rawdata: str  # the parser's own: what it has not been able to read yet
     cdata_elem: str | None  # likewise: the script or the like that it is in
 
-    def __init__(self, page_url: str) -> None:
+    def __init__(self, page_url: str, project: str | None = None) -> None:
         super().__init__(convert_charrefs=True)
+        self._project = project
         self.base = page_url
         self._page_url = page_url
         self._based = False
-        self._form = self._versioned = False
+        self._tagged = self._other = self._versioned = False
+        self._text = ""
         self._first: list[str] = []
         self._meta: dict[str, Any] = {"api-version": "1.0"}
         self._said: dict[str, Any] = {"meta": self._meta}
@@ -204,8 +212,8 @@ class _Reader(HTMLParser):
 
     def about(self, found: bool) -> dict[str, Any]:
         """``meta`` and what else a page says about itself, once it has been read; ``found``: it has an entry."""
-        if not found and not self._versioned and (self._form or any(map(self._leads_away, self._first))):
-            raise ValueError("It has none of an index's links, but others or a form: perhaps it is a page to log in.")
+        if not found and not self._versioned and not self._is_listing():
+            raise ValueError("The page has none of an index's links and is no list of them: is it one to log in?")
         version = self._meta["api-version"]
         if version.partition(".")[0] != "1":
             raise ValueError(f"The page is of version {version!r} of the Simple Repository API, not of version 1.")
@@ -213,13 +221,14 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: _Attributes) -> None:
         """Note what the tag says."""
+        self._tagged = True
         if tag == "a":
             self._end_anchor()
             self._open = (attrs, [])
             if len(self._first) < LOOKED_AT:
                 self._first += [href for name, href in attrs if name == "href" and href is not None]
-        elif tag == "form":
-            self._form = True
+        elif tag in _OTHER_TAGS:
+            self._other = True
         elif tag == "base" and not self._based:
             href = dict(attrs).get("href")
             if href is not None:
@@ -234,9 +243,11 @@ class _Reader(HTMLParser):
             self._end_anchor()
 
     def handle_data(self, data: str) -> None:
-        """Collect the anchor's text."""
+        """Collect the anchor's text, and the beginning of all other."""
         if self._open:
             self._open[1].append(data)
+        elif len(self._text) < SAID:
+            self._text += data[:SAID]
 
     def handle_comment(self, data: str) -> None:
         """Read the serial that the public index's software appends."""
@@ -250,6 +261,14 @@ class _Reader(HTMLParser):
             self._done.append((attributes, "".join(text).strip()))
             self._open = None
 
+    def _is_listing(self) -> bool:
+        """True for a page without entries that looks like an empty list: not to log in, nor of some error."""
+        if self._other or not self._tagged or any(map(self._leads_away, self._first)):
+            return False
+        text = normalise(self._text.strip())
+        named = self._project and re.search(rf"(?<![a-z0-9]){re.escape(self._project)}(?![a-z0-9])", text)
+        return not text or bool(_LISTING.search(text) or named)
+
     def _leads_away(self, href: str) -> bool:
         """True for a link that leads neither up nor to the page itself, as those of directory listings do."""
         page, link = urlsplit(self._page_url), urlsplit(absolute(self.base, href) or "")
@@ -259,6 +278,8 @@ class _Reader(HTMLParser):
     def _note(self, attributes: dict[str, str | None]) -> None:
         content = (attributes.get("content") or "").strip()
         name = (attributes.get("name") or "").lower()
+        if (attributes.get("http-equiv") or "").lower() == "refresh":
+            self._other = True  # it leads to the page that is meant
         if name == "pypi:repository-version" and content:
             self._meta["api-version"] = content
             self._versioned = True
