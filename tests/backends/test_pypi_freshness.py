@@ -346,7 +346,7 @@ class AgeTests(PyPICase):
         self.put(
             "a",
             page(
-                entry("a-1.zip", b"1", **{"upload-time": "2020-01-01T00:00:00Z"}),
+                entry("a-1.zip", b"1", **{"upload-time": "2020-01-01T00:00:00+00:00"}),
                 entry("a-2.zip", b"2", **{"upload-time": "2026-11-23T20:30:00.5Z"}),
                 entry("a-3.zip", b"3"),
             ),

@@ -109,12 +109,17 @@ class LinkTests(SynchronousTestCase):
             self.assertIsNone(best_digest(none))
 
     def test_times(self) -> None:
-        """Upload times are in UTC, with any number of digits; what is none is not known."""
+        """Upload times have a zone, UTC or another, and any number of digits; what is none is not known."""
         for text, expected in {
             "1970-01-01T00:00:01Z": 1.0,
             "1970-01-01T00:00:01.25Z": 1.25,
             "1970-01-01T00:00:01.1234567Z": 1.1234567,
-            "1970-01-01T00:00:01+01:00": None,
+            "1970-01-01T00:00:01+00:00": 1.0,
+            "1970-01-01T02:00:01.25+02:00": 1.25,
+            "1970-01-01T00:00:01-00:30": 1801.0,
+            "1970-01-01T00:00:01+99:00": None,
+            "1970-01-01T00:00:01+0000": None,
+            "1970-01-01T00:00:01": None,
             "1970-13-01T00:00:01Z": None,
             "yesterday": None,
             None: None,

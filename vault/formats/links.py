@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -175,14 +175,14 @@ def best_digest(hashes: Hashes | bool) -> Digest | None:
 
 
 def posix_time(text: str | None) -> float | None:
-    """The POSIX seconds of an upload time (PEP 700: ISO 8601 in UTC); None for anything else."""
+    """The POSIX seconds of an upload time, with its zone (RFC 3339; PEP 700 wants Z); None for anything else."""
     if text is None:
         return None
-    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z", text)
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)", text, re.ASCII)
     if match is None:
         return None
     try:
-        whole = datetime.fromisoformat(match[1]).replace(tzinfo=timezone.utc)
+        whole = datetime.fromisoformat(match[1] + match[3].replace("Z", "+00:00"))
     except ValueError:
         return None
     return whole.timestamp() + float(match[2] or 0)
