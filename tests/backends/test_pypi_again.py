@@ -105,3 +105,49 @@ class OtherPageTests(PyPICase):
             self.put("a", html, "text/html")
             self.assertEqual(list(self.links()), [])
             rig.net.pass_time(700)
+
+
+class SerialTests(PyPICase):
+    """Pages that have a serial, but no field that says it, as those of static mirrors."""
+
+    def serve(self, serial: int, *numbers: int, html: bool = False) -> None:
+        """The index has these files from now on, and whoever asks next is given what it has then."""
+        names = [f"a-{number}.zip" for number in numbers]
+        anchors = "".join(f'<a href="/p/{name}">{name}</a>' for name in names) + f"<!--SERIAL {serial}-->"
+        body = anchors.encode() if html else page(*(entry(name, name.encode()) for name in names), serial=serial)
+        self.put("a", body, "text/html" if html else JSON)
+        self.rig_.net.pass_time(700)
+
+    def test_lower(self) -> None:
+        """One with a lower serial is not adopted; one with a higher is, then and later."""
+        for html in (False, True):
+            self.vault()
+            self.serve(10, 1, 2, html=html)
+            self.assertEqual(list(self.links()), ["a-1.zip", "a-2.zip"])
+            self.serve(9, 1, html=html)
+            client = self.get("simple/a/", ASK_JSON)
+            self.assertEqual((client.status, client.headers["x-cache"]), (200, "STALE"))
+            self.assertEqual(list(self.links()), ["a-1.zip", "a-2.zip"])
+            self.serve(10, 2, html=html)
+            self.assertEqual(list(self.links()), ["a-2.zip"])
+            self.serve(11, 3, html=html)
+            self.assertEqual(list(self.links()), ["a-3.zip"])
+
+    def test_file(self) -> None:
+        """Nor does a file disappear that only the newer page has, though nobody has asked for a page meanwhile."""
+        self.vault()
+        self.files["/packages/a-2.zip"] = b"a-2.zip"
+        self.serve(10, 1, 2)
+        path = self.links()["a-2.zip"]
+        self.serve(9, 1)
+        self.assertEqual(self.rig_.request(path).body, b"a-2.zip")
+
+    def test_elsewhere(self) -> None:
+        """Serials of different indexes have nothing to do with each other."""
+        rig = self.vault()
+        self.serve(10, 1, 2)
+        self.assertEqual(list(self.links()), ["a-1.zip", "a-2.zip"])
+        rig.net.origin("other.test").answer = self._answer_page
+        self.use("http://other.test/simple/")
+        self.serve(3, 3)
+        self.assertEqual(list(self.links()), ["a-3.zip"])

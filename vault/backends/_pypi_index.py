@@ -14,7 +14,6 @@ store.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
@@ -24,6 +23,7 @@ from twisted.internet.defer import Deferred
 from vault.artifact import MADE_FROM, NOTED_URL, Artifact, Digest, Head
 from vault.backends._pypi_recent import Recent
 from vault.backends._pypi_rewriting import Rewriting, joined, json_form, unpacked
+from vault.backends._pypi_serials import NOTED_SERIAL, SERIAL, not_older, number
 from vault.errors import BrokenAnswer, Missing, Truncated, VaultError
 from vault.formats import simple_html, simple_json, table
 from vault.formats.codings import encode
@@ -45,8 +45,6 @@ VERSION = "4"
 """Goes up with each change of what is made of the same page."""
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
-SERIAL = "X-PyPI-Last-Serial"
-_SERIAL = re.compile(r"[0-9]{1,18}")
 LARGEST = 100 * 1024 * 1024
 """The most bytes of a page; the list of all projects of the public index has some tens of millions."""
 
@@ -262,8 +260,7 @@ class Page:
         if known is not None and known.head.get(MADE_FROM) == base:
             return known
 
-        def build(data: bytes) -> list[bytes]:
-            page = json_form(data, source.head.get("Content-Type"), source.url, self.project)
+        def build(page: bytes) -> list[bytes]:
             return joined(table.build(table_entries(simple_json.files(page), source.url)))
 
         async def make() -> IBody:
@@ -287,13 +284,21 @@ class Page:
             return None
         return Source(Found(kept, How.STALE), kept.sha256, None, older=True)
 
-    async def _keep(self, kitchen: IKitchen, source: Source) -> None:
-        """Keep a page that can be read for when the next one cannot be."""
+    async def _keep(self, kitchen: IKitchen, source: Source, serial: int | None) -> None:
+        """Keep a page that can be read for when the next one cannot be, or is older."""
         key = f"{self.place}/readable"
         kept = await kitchen.stored(key)
         if kept is None or kept.sha256 != source.sha256 or kept.head.get(NOTED_URL) != source.url:
             await kitchen.settled(self.artifact.key)
-            await kitchen.adopt(key, Digest("sha256", source.sha256), source.head)
+            head = source.head.with_headers({NOTED_SERIAL: None if serial is None else str(serial)})
+            await kitchen.adopt(key, Digest("sha256", source.sha256), head)
+
+    async def _last_serial(self, kitchen: IKitchen, source: Source) -> int | None:
+        """The serial of the last page that could be read, where it came from the same index."""
+        kept = None if source.older else await kitchen.stored(f"{self.place}/readable")
+        if kept is None or kept.head.get(NOTED_URL) != source.url:
+            return None
+        return number(kept.head.get(NOTED_SERIAL))
 
     def _made_from(self, source: Source, files: str | None = None) -> str:
         made_from = f"{source.sha256} {VERSION} {source.url}"
@@ -321,11 +326,7 @@ class Page:
             source.url,
             kitchen.now() - cutoff if cutoff else None,
         )
-        pieces = await self._read(
-            kitchen,
-            source,
-            lambda data: rewriting.run(json_form(data, source.head.get("Content-Type"), source.url, self.project)),
-        )
+        pieces = await self._read(kitchen, source, rewriting.run)
         until = "" if rewriting.next is None else f"{UNTIL}{rewriting.next + cutoff:.3f}"
         return self.index.recent.keep(key, await kitchen.make(key, base + until, lambda: pieces))
 
@@ -338,14 +339,15 @@ class Page:
             data = source.data
             if data is None:
                 data = await kitchen.read(source.found.body, LARGEST)
+            last = await self._last_serial(kitchen, source)
             try:
-                pieces = await kitchen.work(_built, build, data, source.head.get("Content-Encoding"))
+                pieces, serial = await kitchen.work(_built, build, data, source, self.project, last)
             except (ValueError, RecursionError) as error:
                 message = f"the index's {self.title} cannot be read: {error}"
             else:
                 if not source.older:
                     unreadable.pop(self.place, None)
-                    kitchen.behind(f"keeping {self.place} {source.sha256}", lambda: self._keep(kitchen, source))
+                    kitchen.behind(f"keeping {self.place} {source.sha256}", lambda: self._keep(kitchen, source, serial))
                 return pieces
         if until <= kitchen.now():
             if len(unreadable) >= REMEMBERED:
@@ -354,16 +356,20 @@ class Page:
         raise BrokenAnswer(message)
 
 
-def _built(build: Callable[[bytes], list[bytes]], data: bytes, content_encoding: str | None) -> list[bytes]:
-    return build(unpacked(data, content_encoding, LARGEST))
-
-
-def not_older(stored: Head, answer: Head) -> bool:
-    """False for an answer with a lower serial than the stored page of the same index: a mirror lags behind."""
-    serials = [head.get(SERIAL) or "" for head in (stored, answer)]
-    if stored.get(NOTED_URL) != answer.get(NOTED_URL) or not all(map(_SERIAL.fullmatch, serials)):
-        return True
-    return int(serials[1]) >= int(serials[0])
+def _built(
+    build: Callable[[bytes], list[bytes]], data: bytes, source: Source, project: str | None, last: int | None
+) -> tuple[list[bytes], int | None]:
+    """What ``build`` makes of a page's JSON form, and the page's serial; raises ValueError, also for an older page."""
+    head = source.head
+    page = json_form(
+        unpacked(data, head.get("Content-Encoding"), LARGEST), head.get("Content-Type"), source.url, project
+    )
+    serial = number(head.get(SERIAL))
+    if serial is None:  # static mirrors have it only in the page
+        serial = simple_json.meta(page).last_serial
+        if serial is not None and last is not None and serial < last:
+            raise ValueError(f"It is older than the one that is kept: its serial is {serial}, not {last}.")
+    return build(page), serial
 
 
 def current(document: IBody, base: str, now: float) -> bool:

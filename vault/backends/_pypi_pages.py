@@ -8,7 +8,8 @@ from functools import lru_cache
 from zope.interface import implementer
 
 from vault.artifact import MADE_FROM, Head, Headers
-from vault.backends._pypi_index import SERIAL, SHORT, Index, Page
+from vault.backends._pypi_index import SHORT, Index, Page
+from vault.backends._pypi_serials import SERIAL
 from vault.backends._pypi_waiting import soon
 from vault.formats.codings import CODINGS
 from vault.formats.negotiation import Choice, coding
