@@ -144,6 +144,9 @@ class IKitchen(Interface):
         and what it yields is stored.  Its exceptions are raised here.
         """
 
+    def put(key: str, head: Head, data: bytes) -> Awaitable[None]:
+        """Store a whole body that was read elsewhere, with this head; nothing where the disk does not take it."""
+
     def adopt(key: str, digest: Digest, head: Head | None = None) -> Awaitable[IBody | None]:
         """Give content that is stored under any key this key too, with this head or its own; None if there is none."""
 

@@ -143,6 +143,10 @@ class Kitchen:
         if transfer.body is None and key not in self._store.beginning:
             transfer.stop(Abandoned("another upstream is asked instead"))
 
+    async def put(self, key: str, head: Head, data: bytes) -> None:
+        """Store a whole body that was read elsewhere."""
+        await self._write(key, head, [data])
+
     async def adopt(self, key: str, digest: Digest, head: Head | None = None) -> IBody | None:
         """Give stored content this key too."""
         return await self._store.adopt_twin(key, digest, head)
@@ -170,6 +174,13 @@ class Kitchen:
         return await self._keep(key, head, pieces)
 
     async def _keep(self, key: str, head: Head, pieces: list[bytes]) -> IBody:
+        stored = await self._store.find(key) if await self._write(key, head, pieces) else None
+        if stored is None or stored.head.get(MADE_FROM) != head.get(MADE_FROM):
+            return await self.work(lambda: MemoryBody(head, b"".join(pieces)))  # 200 ms for the largest
+        return stored
+
+    async def _write(self, key: str, head: Head, pieces: list[bytes]) -> bool:
+        """Store a body; False where the disk does not take it."""
         while key in self._store.filling or key in self._store.beginning:
             await self._sources.sleep(0.05)  # another version is just being written
         writer = await self._store.create(key, head, sum(map(len, pieces)), None)
@@ -180,10 +191,7 @@ class Kitchen:
                 await writer.finish()
         finally:
             await self._store.ended(writer, keep=False)
-        stored = await self._store.find(key) if writer.storing else None
-        if stored is None or stored.head.get(MADE_FROM) != head.get(MADE_FROM):
-            return await self.work(lambda: MemoryBody(head, b"".join(pieces)))  # 200 ms for the largest
-        return stored
+        return writer.storing
 
     # -- work -------------------------------------------------------------------------------------------------------
 

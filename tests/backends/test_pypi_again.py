@@ -151,3 +151,67 @@ class SerialTests(PyPICase):
         self.use("http://other.test/simple/")
         self.serve(3, 3)
         self.assertEqual(list(self.links()), ["a-3.zip"])
+
+
+class ClosedTests(PyPICase):
+    """An index that ends its pages by closing the connection, as simple servers of HTTP/1.0 do."""
+
+    def serve(self, body: bytes, kind: str = JSON) -> None:
+        """What it answers from now on."""
+
+        def answer(asked: Asked) -> None:
+            asked.head(200, f"Content-Type: {kind}", version="1.0")
+            asked.send(body)
+            asked.close()
+
+        self.rig_.origin.answer = answer
+
+    def test_kept(self) -> None:
+        """A page that shows by its own end that it is whole is kept, and served while the index is down."""
+        html = b'<html><body><a href="/p/a-1.zip">a-1.zip</a></body>\n</html>\n<!--SERIAL 3-->\n'
+        for body, kind in ((BODY, JSON), (html, "text/html")):
+            rig = self.vault()
+            self.serve(body, kind)
+            first = self.get("simple/a/", ASK_JSON)
+            self.assertEqual((first.status, list(self.links())), (200, ["a-1.zip"]))
+            self.assertEqual(self.get("simple/a/", ASK_JSON).headers["x-cache"], "HIT")
+            self.assertEqual(len(rig.origin.requests), 1)
+            rig.net.pass_time(700)
+            self.assertEqual(list(self.links()), ["a-1.zip"])
+            self.assertEqual(len(rig.origin.requests), 2)
+            rig.origin.answer = lambda asked: asked.answer(503)
+            rig.net.pass_time(700)
+            later = self.get("simple/a/", ASK_JSON)
+            self.assertEqual((later.status, later.headers["x-cache"], later.body), (200, "STALE", first.body))
+
+    def test_changed(self) -> None:
+        """A newer one takes its place; one that was cut off does not, nor is it kept where there is no other."""
+        rig = self.vault()
+        self.serve(BODY)
+        self.assertEqual(list(self.links()), ["a-1.zip"])
+        rig.net.pass_time(700)
+        self.serve(page(entry("a-2.zip", b"x")))
+        self.assertEqual(list(self.links()), ["a-2.zip"])
+        rig.net.pass_time(700)
+        self.serve(BODY[:-5])
+        client = self.get("simple/a/", ASK_JSON)
+        self.assertEqual((client.headers["x-cache"], list(self.links())), ("STALE", ["a-2.zip"]))
+        self.serve(b'<html><a href="/p/a-1.zip">a-1.zip</a>', "text/html")
+        for number in (1, 2):
+            self.assertEqual(self.get("simple/b/", ASK_JSON).headers["x-cache"], "BYPASS", number)
+
+    def test_full(self) -> None:
+        """On a full disk it is served all the same, also to whoever asks while it comes."""
+        rig = self.vault()
+        rig.disk.error = OSError(28, "No space left on device")
+        waiting: list[Asked] = []
+        rig.origin.answer = waiting.append
+        clients = [self.get("simple/a/", ASK_JSON)]
+        (asked,) = waiting
+        asked.head(200, f"Content-Type: {JSON}", version="1.0")
+        rig.net.pass_time(1)
+        clients += [self.get("simple/a/", ASK_JSON) for _ in range(20)]
+        asked.send(BODY)
+        asked.close()
+        rig.net.pass_time(1)
+        self.assertEqual(([client.status for client in clients], len(waiting)), ([200] * 21, 1))

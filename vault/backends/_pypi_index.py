@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 
 from vault.artifact import MADE_FROM, NOTED_URL, Artifact, Digest, Head
 from vault.backends._pypi_recent import Recent
-from vault.backends._pypi_rewriting import Rewriting, joined, json_form, unpacked
+from vault.backends._pypi_rewriting import Rewriting, joined, json_form, shows_its_end, unpacked
 from vault.backends._pypi_serials import NOTED_SERIAL, SERIAL, not_older, number
 from vault.errors import BrokenAnswer, Missing, Truncated, VaultError
 from vault.formats import simple_html, simple_json, table
@@ -213,8 +213,15 @@ class Page:
 
         async def read() -> bytes:
             coming[self.place] = found
+            head = found.body.head
             try:
-                return await kitchen.read(found.body, LARGEST)
+                data = await kitchen.read(found.body, LARGEST)
+                # HTTP/1.0 may end a body by closing, which proves nothing; then the page itself has to.
+                if not found.delimited and await kitchen.work(
+                    shows_its_end, data, head.get("Content-Encoding"), LARGEST
+                ):
+                    await kitchen.put(self.artifact.key, head, data)
+                return data
             finally:
                 if coming.get(self.place) is found:
                     del coming[self.place]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from email.message import Message
 
@@ -10,6 +11,7 @@ from vault.formats.codings import decode
 from vault.formats.links import link_of, url_hashes
 
 PIECE = 256 * 1024
+_LAST_TAG = re.compile(rb"</html\s*>\s*(?:<!--[^>]*-->\s*)*$", re.IGNORECASE)
 _HTML = ("text/html", "application/vnd.pypi.simple.v1+html")
 
 
@@ -24,6 +26,18 @@ def unpacked(data: bytes, content_encoding: str | None, limit: int) -> bytes:
         if _first(data) in (b"{", b"<"):
             return data
         raise
+
+
+def shows_its_end(data: bytes, content_encoding: str | None, limit: int) -> bool:
+    """True for a page that cannot have been cut off: JSON that is whole, or HTML with its last tag."""
+    try:
+        page = unpacked(data, content_encoding, limit)
+        if _first(page) != b"{":
+            return _LAST_TAG.search(page[-1000:]) is not None
+        simple_json.meta(page)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def json_form(data: bytes, content_type: str | None, page_url: str, project: str | None) -> bytes:
