@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from vault.errors import Truncated
-from vault.sendfile import SendfileSocket, plain_transport
+from vault.sendfile import Cork, SendfileSocket, plain_transport
 
 PIECE = 128 * 1024
 SENDFILE_PIECE = 1024 * 1024
@@ -80,6 +80,7 @@ class Delivery:
         self._waiting: Deferred[Any] | None = None
         self._transport: Any = None
         self._socket: SendfileSocket | None = None
+        self._cork: Cork | None = None
         self.wants_room = False
         self._credit = 0
         self._sure_until = 0
@@ -160,8 +161,7 @@ class Delivery:
                 except OSError:  # the process has no descriptor left for it
                     self._later = self._reactor.callLater(NO_DESCRIPTOR, self._flush_again)
                     return
-                if self._body.complete and self._limit is None:
-                    self._socket.cork()
+                self._put_cork()
             self._socket.startWriting()
         elif self._socket is not None:
             self._socket.stopWriting()
@@ -290,6 +290,8 @@ class Delivery:
         """True when what was written to the transport is on its way, so that the file's bytes come after it."""
         transport = self._transport
         if transport.dataBuffer or transport._tempDataBuffer:
+            if self._body.ready(self._at, 1):
+                self._put_cork()
             transport.doWrite()
         if transport.dataBuffer or transport._tempDataBuffer:
             # Nothing tells when a little has drained; a client that does not take even that is looked at ever less.
@@ -298,6 +300,10 @@ class Delivery:
             return False
         self._flush_delay = 0.0
         return True
+
+    def _put_cork(self) -> None:
+        if self._cork is None and self._body.complete and self._limit is None:
+            self._cork = Cork(self._transport.socket)
 
     def _flush_again(self) -> None:
         self._later = None
@@ -346,6 +352,8 @@ class Delivery:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        if self._cork is not None:
+            self._cork.draw()
         if self._waiting is not None:
             self._waiting.cancel()
         self._request.unregisterProducer()

@@ -41,7 +41,6 @@ class SendfileSocket(FileDescriptor):
         self._clock: IReactorTime = reactor
         self._socket = client.dup()
         self._sender = sender
-        self._corked = False
         self.connected = 1
 
     def fileno(self) -> int:
@@ -57,24 +56,33 @@ class SendfileSocket(FileDescriptor):
         """The reactor found the connection broken."""
         self._sender.broken()
 
-    def cork(self) -> None:
-        """Have the kernel send full segments only, until this is closed.
-
-        For what follows without a break: the client has less to deal with than where each call ends with a short one.
-        """
-        if _CORK is not None and self._socket.family in (socket.AF_INET, socket.AF_INET6):
-            self._socket.setsockopt(socket.IPPROTO_TCP, _CORK, 1)
-            self._corked = True
-
     def close(self) -> None:
-        """Let go of the descriptor, and of what the kernel holds back."""
+        """Let go of the descriptor."""
         self.stopWriting()
-        if self._corked and _CORK is not None:
-            with contextlib.suppress(OSError):  # the connection may be broken
-                self._socket.setsockopt(socket.IPPROTO_TCP, _CORK, 0)
         # Not now: the reactor may hold an event of this descriptor that it has yet to deal with, and the number,
         # free again, could by then be another client's.
         self._clock.callLater(0, self._socket.close)
+
+
+class Cork:
+    """Has the kernel send full segments only, from now on until it is drawn.
+
+    For a head and what follows it without a break: the client has less to deal with than where each call ends with a
+    short segment.
+    """
+
+    def __init__(self, client: socket.socket) -> None:
+        self._socket = client
+        self._set(1)
+
+    def draw(self) -> None:
+        """Have what is held back sent."""
+        self._set(0)
+
+    def _set(self, value: int) -> None:
+        if _CORK is not None and self._socket.family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError):  # the connection may be broken
+                self._socket.setsockopt(socket.IPPROTO_TCP, _CORK, value)
 
 
 def plain_transport(request: Any) -> Any:

@@ -197,6 +197,28 @@ class SendfileTests(TestCase):
         await self.check(DATA)
 
     @skipIf(not hasattr(socket, "TCP_CORK"), "Linux has TCP_CORK")
+    async def test_with_the_head(self) -> None:
+        """A complete body begins in the segment in which what comes before it ends; a growing one may have to wait."""
+        for body in (self.stored(), self.growing()):
+            pieces: list[bytes] = []
+            self.client.dataReceived = pieces.append  # type: ignore[method-assign]  # to see what comes at once
+            for head in (b"first head", b"head of the next on the same connection"):
+                pieces.clear()
+                done = self.deliver(body, head, (0, 100_000))
+                await task.deferLater(clock, 0.02)
+                if isinstance(body, StoredBody):
+                    self.assertGreater(len(pieces[0]), len(head))
+                else:
+                    self.assertEqual(pieces, [head])
+                    body.publish(100_000)
+                    await task.deferLater(clock, 0.02)
+                await done
+                self.assertTrue(b"".join(pieces) == head + DATA[:100_000])
+                self.assertFalse(self.corked())
+                if not isinstance(body, StoredBody):
+                    break
+
+    @skipIf(not hasattr(socket, "TCP_CORK"), "Linux has TCP_CORK")
     async def test_growing_in_time(self) -> None:
         """What may be followed by nothing for a while is held back for nothing."""
         self.stop_reading()
