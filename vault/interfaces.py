@@ -205,6 +205,9 @@ class IBody(Interface):
     def read(offset: int, limit: int) -> bytes | Deferred[bytes]:
         """At least one and at most ``limit`` bytes from ``offset``, which is below ``size``."""
 
+    def ready(offset: int, count: int) -> int:
+        """How many of ``count`` bytes of the file can be sent without waiting for the medium."""
+
     def at_hand(offset: int, count: int) -> bytes | None:
         """``count`` bytes where they can be had without waiting, fewer where the file is too short, or None."""
 

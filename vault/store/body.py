@@ -167,6 +167,10 @@ class MemoryBody:
         """Some of the bytes."""
         return self._data[offset : offset + limit]
 
+    def ready(self, offset: int, count: int) -> int:
+        """None is in a file."""
+        return 0
+
     def at_hand(self, offset: int, count: int) -> bytes | None:
         """All of them are."""
         return self._data[offset : offset + count]

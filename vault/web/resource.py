@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -27,7 +27,7 @@ from vault.web.accesslog import redact
 from vault.web.errors import respond, respond_error, status_of
 from vault.web.headers import cache_status, not_modified_fields, repr_digest, response_fields
 from vault.web.request import VaultRequest
-from vault.web.short import at_hand, give
+from vault.web.short import at_hand, give, send
 
 OF_WHOLE_CONTENT = (b"Content-Digest", b"Content-MD5")
 """Fields that describe the bytes of one message (RFC 9530 section 2): what was said of all is not true of a part."""
@@ -206,11 +206,15 @@ class ArtifactResource(Resource):
         stall = request.site.limits.stall_timeout
         try:
             short = at_hand(found.body, reply.parts) if limit is None and request.channel is not None else None
-            if short is None:
-                await Delivery(request, found.body, reply.parts, self._reactor, stall, limit).start()
+            if short is not None:
+                give(request, short)
+                left: Sequence[Part] = []
+            else:
+                left = reply.parts if limit is not None else send(request, found.body, reply.parts)
+            if left:
+                await Delivery(request, found.body, left, self._reactor, stall, limit).start()
             else:
                 _unread(found)  # nobody will read it again for this request
-                give(request, short)
         except ClientGone:
             request.abort()
         except Truncated as error:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from vault.body import TOGETHER, Part
 from vault.interfaces import IBody
-from vault.sendfile import plain_transport
+from vault.sendfile import Cork, plain_transport
 from vault.web.request import VaultRequest
+
+AT_ONCE = 4 * 1024 * 1024
+"""The most that is given to a socket at once: it takes no more of it anyway."""
 
 
 def at_hand(body: IBody, parts: Sequence[Part]) -> bytes | None:
@@ -39,3 +43,30 @@ def give(request: VaultRequest, data: bytes) -> None:
     transport = plain_transport(request)
     if transport is not None and transport._tempDataBuffer:
         transport.doWrite()  # now, and not when the reactor has asked whether the socket takes it
+
+
+def send(request: VaultRequest, body: IBody, parts: Sequence[Part]) -> Sequence[Part]:
+    """Have the kernel send what is in memory, as far as the client's socket takes it; the parts that are left over.
+
+    Those are for ``Delivery``, which also deals with whatever is wrong.  A body that goes out whole needs no more.
+    """
+    transport = plain_transport(request)
+    if transport is None or body.descriptor is None or not body.complete or transport.dataBuffer:
+        return parts
+    if transport._tempDataBuffer or len(parts) != 1 or not isinstance(parts[0], tuple):
+        return parts
+    start, stop = parts[0][0], body.size if parts[0][1] is None else parts[0][1]
+    if not 0 < stop - start <= AT_ONCE or stop > body.on_disk or body.ready(start, stop - start) < stop - start:
+        return parts
+    cork = Cork(transport.socket)
+    request.write(b"")  # the head
+    transport.doWrite()
+    sent = 0
+    if not (transport.dataBuffer or transport._tempDataBuffer):
+        try:
+            sent = os.sendfile(transport.fileno(), body.descriptor, start, stop - start)
+        except OSError:
+            sent = 0
+    cork.draw()
+    request.sentLength += sent  # what Request.write would count
+    return [(start + sent, stop)] if start + sent < stop else []
