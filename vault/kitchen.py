@@ -224,6 +224,9 @@ class Kitchen:
 
     async def in_time(self, seconds: float, begin: Callable[[], Awaitable[T]]) -> T:
         """The result of ``begin()`` if it comes in time; it goes on to its end in any case."""
+        running = ensureDeferred(_awaited(begin))
+        if running.called:
+            return await running
         waiter: Deferred[T] = Deferred()
 
         def told(result: Any) -> None:
@@ -231,8 +234,8 @@ class Kitchen:
                 self.log.failure("what nobody waited for any more went wrong", result)
             waiter.callback(result)  # nothing happens where it was cancelled
 
-        ensureDeferred(_awaited(begin)).addBoth(told)
-        return await (waiter if waiter.called else self.within(seconds, waiter))
+        running.addBoth(told)
+        return await self.within(seconds, waiter)
 
     def once(self, name: str, begin: Callable[[], Awaitable[T]]) -> Deferred[T]:
         """The result of ``begin()``, shared by all who wait under this name."""

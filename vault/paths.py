@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 from vault.errors import BadRequest
@@ -36,6 +37,7 @@ def split(target: str) -> tuple[str, str | None]:
     return path, query if mark else None
 
 
+@lru_cache(256)  # the same ones are asked for again and again
 def normalise(target: str | bytes, *, drop_single_dots: bool = False) -> str:
     """The canonical spelling of a raw request path with its optional query; the same again for its own result.
 

@@ -80,8 +80,8 @@ class Cork:
         self._set(0)
 
     def _set(self, value: int) -> None:
-        if _CORK is not None and self._socket.family in (socket.AF_INET, socket.AF_INET6):
-            with contextlib.suppress(OSError):  # the connection may be broken
+        if _CORK is not None:
+            with contextlib.suppress(OSError):  # the connection is broken, or a Unix socket, which has no segments
                 self._socket.setsockopt(socket.IPPROTO_TCP, _CORK, value)
 
 

@@ -16,12 +16,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
 
 from vault.artifact import MADE_FROM, NOTED_URL, Artifact, Digest, Head
-from vault.backends._pypi_recent import Recent
+from vault.backends._pypi_recent import UNTIL, Recent, alike, current
 from vault.backends._pypi_rewriting import Rewriting, joined, json_form, shows_its_end, unpacked
 from vault.backends._pypi_serials import NOTED_SERIAL, SERIAL, not_older, number
 from vault.errors import BrokenAnswer, Missing, Truncated, VaultError
@@ -54,11 +55,10 @@ DEEP = "../../files/"
 SHORT = "../files/"
 """The way to the files from ``<project>/``."""
 
-UNTIL = " until "
 REMEMBERED = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Index:
     """One index, or several in the order to ask; times are seconds.
 
@@ -77,10 +77,10 @@ class Index:
     min_release_age: float = 0.0
     exempt: frozenset[str] = frozenset()
     public_url: str | None = None
-    unreadable: dict[str, tuple[float, str, str]] = field(default_factory=dict, compare=False, repr=False)
-    refused: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
-    coming: dict[str, Found] = field(default_factory=dict, compare=False, repr=False)
-    recent: Recent = field(default_factory=Recent, compare=False, repr=False)
+    unreadable: dict[str, tuple[float, str, str]] = field(default_factory=dict, repr=False)
+    refused: dict[str, float] = field(default_factory=dict, repr=False)
+    coming: dict[str, Found] = field(default_factory=dict, repr=False)
+    recent: Recent = field(default_factory=Recent, repr=False)
 
     def least_age(self, project: str | None) -> float:
         """How old (seconds) the files of a project must be to be shown; 0 where they need not."""
@@ -116,11 +116,12 @@ class Page:
 
     index: Index
     project: str | None
+    place: str = field(init=False, compare=False)
 
-    @property
-    def place(self) -> str:
-        """What the keys of its documents begin with."""
-        return f"{self.index.backend}/{'index' if self.project is None else f'simple/{self.project}'}"
+    def __post_init__(self) -> None:
+        """``place`` is what the keys of its documents begin with."""
+        place = f"{self.index.backend}/{'index' if self.project is None else f'simple/{self.project}'}"
+        object.__setattr__(self, "place", place)
 
     @property
     def title(self) -> str:
@@ -130,22 +131,7 @@ class Page:
     @property
     def artifact(self) -> Artifact:
         """The page itself; an index that is down must not let the next one answer for it (dependency confusion)."""
-        if self.project is not None and not is_name(self.project):
-            raise Missing("there is no project of such a name")  # it may be a way to elsewhere on the index's host
-        path = "" if self.project is None else f"{quote(self.project, safe='')}/"
-        return Artifact(
-            key=f"{self.place}/source",
-            urls=tuple(url + path for url in self.index.urls),
-            headers=(("Accept", ACCEPT),),
-            max_age=self.index.ttl,
-            backend=self.index.backend,
-            in_order=True,
-            supersedes=not_older,
-            gone_ttl=self.index.gone_ttl,
-            note_url=True,
-            limit=LARGEST,
-            kept_anyway=True,  # what servers of private indexes mark so is meant for all who may ask this vault
-        )
+        return _artifact(self.index, self.project, self.place)
 
     async def source(self, kitchen: IKitchen, no_cache: bool = False, at_once: bool = False) -> Source:
         """The page as the index sent it, whole; an earlier one where the index's answer breaks off.
@@ -363,6 +349,26 @@ class Page:
         raise BrokenAnswer(message)
 
 
+@lru_cache(256)
+def _artifact(index: Index, project: str | None, place: str) -> Artifact:
+    if project is not None and not is_name(project):
+        raise Missing("there is no project of such a name")  # it may be a way to elsewhere on the index's host
+    path = "" if project is None else f"{quote(project, safe='')}/"
+    return Artifact(
+        key=f"{place}/source",
+        urls=tuple(url + path for url in index.urls),
+        headers=(("Accept", ACCEPT),),
+        max_age=index.ttl,
+        backend=index.backend,
+        in_order=True,
+        supersedes=not_older,
+        gone_ttl=index.gone_ttl,
+        note_url=True,
+        limit=LARGEST,
+        kept_anyway=True,  # what servers of private indexes mark so is meant for all who may ask this vault
+    )
+
+
 def _built(
     build: Callable[[bytes], list[bytes]], data: bytes, source: Source, project: str | None, last: int | None
 ) -> tuple[list[bytes], int | None]:
@@ -377,18 +383,6 @@ def _built(
         if serial is not None and last is not None and serial < last:
             raise ValueError(f"It is older than the one that is kept: its serial is {serial}, not {last}.")
     return build(page), serial
-
-
-def current(document: IBody, base: str, now: float) -> bool:
-    """True if a document was made of this, and no file has become old enough for it meanwhile."""
-    made_from, _, until = (document.head.get(MADE_FROM) or "").partition(UNTIL)
-    return made_from == base and (not until or now < float(until))
-
-
-def alike(document: IBody, base: str) -> bool:
-    """True if a document was made of another page in just this way."""
-    made_from = (document.head.get(MADE_FROM) or "").partition(UNTIL)[0]
-    return made_from.split(" ")[-2:] == base.split(" ")[-2:]
 
 
 def sha256_of(data: bytes) -> str:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 
+from vault.artifact import MADE_FROM
 from vault.interfaces import IBody, IKitchen
+
+UNTIL = " until "
+"""Before the time, in what a document was made from, at which there is something else to be made of it."""
 
 HELD = 64
 """How many documents are held open at most."""
@@ -57,3 +61,15 @@ def _state(document: IBody) -> tuple[int, int]:
         return document.size, 0
     found = os.fstat(document.descriptor)
     return found.st_size, found.st_mtime_ns
+
+
+def current(document: IBody, base: str, now: float) -> bool:
+    """True if a document was made of this, and no file has become old enough for it meanwhile."""
+    made_from, _, until = (document.head.get(MADE_FROM) or "").partition(UNTIL)
+    return made_from == base and (not until or now < float(until))
+
+
+def alike(document: IBody, base: str) -> bool:
+    """True if a document was made of another page in just this way."""
+    made_from = (document.head.get(MADE_FROM) or "").partition(UNTIL)[0]
+    return made_from.split(" ")[-2:] == base.split(" ")[-2:]
