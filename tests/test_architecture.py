@@ -16,6 +16,7 @@ MAX_LINES = 400
 VALUES = {
     "vault",
     "vault.artifact",
+    "vault.clock",
     "vault.errors",
     "vault.interfaces",
     "vault.freshness",

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import time
-
-from twisted.internet import reactor
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from vault.rate import BURST, Rate, steady
+from vault.rate import BURST, Rate
 
 
 class RateTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.rate = Rate(1000, self.clock.seconds)
-
-    def test_steady(self) -> None:
-        """Times are measured by a clock that nobody sets; a test's clock is used as it is."""
-        self.assertIs(steady(reactor), time.monotonic)
-        self.assertEqual(steady(self.clock), self.clock.seconds)
 
     def test_burst(self) -> None:
         """A little may come at once, and what is more has to be waited for."""

@@ -16,12 +16,13 @@ from twisted.logger import Logger
 
 from vault.answer import Answer
 from vault.artifact import ASKED, GONE, Artifact, Headers
+from vault.clock import steady
 from vault.errors import Missing, Offline, Unavailable, UpstreamError, VaultError
 from vault.feed import Feed, content_range, contradicts
 from vault.freshness import elapsed, fresh, lifetime, resume_validator, staleness
 from vault.memory import Memory
 from vault.outcome import Found, How
-from vault.rate import Rate, steady
+from vault.rate import Rate
 from vault.sources import Sources
 from vault.stages import Outcome, State
 from vault.store.body import GrowingBody, StoredBody

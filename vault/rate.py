@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Protocol
 
 BURST = 0.25
 """Seconds' worth that may come at once."""
 
 
-class Clock(Protocol):
-    """Tells the time in seconds, as a reactor does."""
-
-    def seconds(self) -> float: ...
-
-
-def steady(clock: Clock) -> Callable[[], float]:
-    """The seconds of a clock, for measuring how long something is: they never jump or go back.
-
-    A reactor's own are the time of day, which an operator or a time server may set.
-    """
-    return time.monotonic if clock.seconds is time.time else clock.seconds
-
-
 class Rate:
-    """Bytes a second; ``seconds`` gives the time, see ``steady``."""
+    """Bytes a second; ``seconds`` gives the time, see ``vault.clock.steady``."""
 
     def __init__(self, per_second: float, seconds: Callable[[], float]) -> None:
         self.per_second = per_second

@@ -23,6 +23,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from vault.cache import Cache
+from vault.clock import keep_timers
 from vault.config import BackendConfig, Config
 from vault.errors import ConfigError, StoreError
 from vault.interfaces import IBackend, IRegistryBackend, IStartedBackend
@@ -85,6 +86,7 @@ class VaultService(Service):
         log_level: str | None = None,
         log_stream: TextIO | None = None,
     ) -> None:
+        keep_timers(reactor)
         self._config = self._started = config
         self._reread = reread
         self._reactor = reactor
@@ -155,6 +157,7 @@ class VaultService(Service):
         return VaultSite(
             self._make_root(config),
             reactor=self._reactor,
+            now=time.time,
             limits=config.limits,
             access_log=AccessLog(config.log_format),
             access_allow=config.access_allow,

@@ -33,6 +33,7 @@ from zope.interface import implementer
 from vault import __version__
 from vault.answer import Answer, transport_of
 from vault.artifact import Head, Headers
+from vault.clock import steady
 from vault.connect import Endpoints, TunnelRefused
 from vault.errors import (
     BrokenAnswer,
@@ -47,7 +48,6 @@ from vault.errors import (
 )
 from vault.freshness import end_to_end, retry_after
 from vault.options import UpstreamOptions
-from vault.rate import steady
 from vault.urls import origin_of
 
 MAX_REDIRECTS = 5

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from email.utils import formatdate
+from pathlib import Path
 
 from tests.functional.case import FunctionalCase
 from tests.functional.clients import ask, raw, together
@@ -38,6 +40,34 @@ class RequestHeadTests(FunctionalCase):
         answer = raw(self.vault.port, REQUEST + b"\r\n")
         self.assertIn(b" 200 ", answer.partition(b"\r\n")[0])
         self.assertLess(time.monotonic() - began, 6)
+
+    def test_clock_set_back(self) -> None:
+        """So it is, and everything else in its time, where the machine's clock is set back by a day meanwhile."""
+        self.origin.put("/a", 10)
+        site, shift = Path(self.mktemp()), Path(self.mktemp())
+        site.mkdir()
+        shift.write_text("0")
+        (site / "sitecustomize.py").write_text(
+            "import os, pathlib, time\n"
+            "given, shift = time.time, pathlib.Path(os.environ['CLOCK_SHIFT'])\n"
+            "time.time = lambda: given() + float(shift.read_text() or 0)\n"
+        )
+        self.start_vault(
+            top={"limits": {"idle_timeout": 2, "header_timeout": 2}},
+            variables={"PYTHONPATH": str(site.absolute()), "CLOCK_SHIFT": str(shift.absolute())},
+        )
+        with socket.create_connection(("127.0.0.1", self.vault.port), timeout=8) as client:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: vault\r\n\r\n")
+            self.assertIn(b" 200 ", client.recv(65536))
+            time.sleep(0.2)  # now it waits for the next request
+            shift.write_text("-86400")
+            began = time.monotonic()
+            self.assertEqual(client.recv(65536), b"")
+            self.assertLess(time.monotonic() - began, 6)
+        self.assertEqual(self.get("/a").status, 200)
+        reply = ask(self.vault.port, "/healthz")
+        day_before = formatdate(time.time() - 86400, usegmt=True)[:16]
+        self.assertEqual(reply.headers["date"][:16], day_before)
 
     def test_big_head(self) -> None:
         """A request head of 20 KiB is served, one of 40 KiB is refused before it reaches anything."""

@@ -265,7 +265,7 @@ class VaultChannel(HTTPChannel):
         for name, value in fields:
             headers.setRawHeaders(name, [value])
         headers.setRawHeaders(b"Server", [self.site.server_name])
-        headers.setRawHeaders(b"Date", [date_of(int(self.site.reactor.seconds()))])
+        headers.setRawHeaders(b"Date", [date_of(int(self.site.now()))])
         headers.setRawHeaders(b"Connection", [b"close"])
         self.writeHeaders(b"HTTP/1.1", b"%d" % status, reason_phrase(status), headers)
         request.code = status

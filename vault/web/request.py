@@ -60,7 +60,8 @@ class VaultRequest(server.Request):
     def __init__(self, channel: VaultChannel, *args: Any, **kwargs: Any) -> None:
         super().__init__(channel, *args, **kwargs)
         self.site = channel.site
-        self.started = self.site.reactor.seconds()
+        self.started = self.site.now()
+        self._since = self.site.reactor.seconds()
 
     # Who asks for what.
 
@@ -120,7 +121,7 @@ class VaultRequest(server.Request):
     def process(self) -> None:
         """Answer: the edge's own refusals first, then the resource tree."""
         self.setHeader(b"Server", self.site.server_name)
-        self.setHeader(b"Date", date_of(int(self.site.reactor.seconds())))
+        self.setHeader(b"Date", date_of(int(self.site.now())))
         try:
             if not self._refused():
                 self.render(self.site.getResourceFor(self))
@@ -294,7 +295,7 @@ class VaultRequest(server.Request):
                 user_agent=(self.getHeader(b"user-agent") or b"").decode("latin-1"),
                 cache=self.cache_result,
                 backend=self.backend,
-                seconds=max(0.0, self.site.reactor.seconds() - self.started),
+                seconds=self.site.reactor.seconds() - self._since,
                 aborted=aborted,
             )
         )

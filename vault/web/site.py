@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
@@ -12,8 +13,8 @@ from twisted.web import http, server
 from twisted.web.resource import IResource
 
 from vault import __version__
+from vault.clock import steady
 from vault.memory import Memory
-from vault.rate import steady
 from vault.web.accesslog import AccessLog
 from vault.web.channel import VaultChannel
 from vault.web.errors import Fields, Form
@@ -36,6 +37,7 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 class VaultSite(server.Site):
     """A site of VaultChannels and VaultRequests.
 
+    ``now`` tells the time of day, where the reactor's own seconds are not that.
     ``limits`` and ``access_allow`` (no networks: everyone may ask) hold for all listeners of the site.
     ``tunnels`` are where CONNECT leads.
     ``request_rate`` and ``byte_rate`` are the counters that belong to the limits; a body takes what it may send from
@@ -52,6 +54,7 @@ class VaultSite(server.Site):
         root: IResource,
         *,
         reactor: IReactorTime,
+        now: Callable[[], float] | None = None,
         limits: Limits,
         access_log: AccessLog,
         access_allow: Networks = (),
@@ -60,6 +63,7 @@ class VaultSite(server.Site):
     ) -> None:
         # No timeout of Twisted's: the channel has its own.
         super().__init__(root, timeout=None, reactor=reactor, **_FORMS)
+        self.now = now or reactor.seconds
         self.limits = limits
         self.access_allow = access_allow
         self.access_log = access_log
