@@ -303,6 +303,20 @@ class ReadTests(SynchronousTestCase):
         ):
             self.assertEqual(read_files(html), [])
 
+    def test_other_things(self) -> None:
+        """A list that says so, and whose it is, may have anything else on it, but no other page may."""
+        for title in ("root/dev: links for sample-project", "Index of /simple/Sample_Project/"):
+            for html in (
+                "<form action='x/refresh' method=post><input type=submit value=Refresh></form>",
+                "<table><a href='../'>..</a>/</table><script>var sorted</script>",
+                "<a href='old/'>old/</a><a href='README.txt'>README.txt</a>",
+                "<address><a href='mailto:admin@example.org'>Server</a></address>",
+                "<a href='https://x.example.org/' rel=homepage>home page</a>",
+            ):
+                self.assertEqual(read_files(f"<title>{title}</title><h1>{title}</h1>{html}"), [])
+                self.assertRaises(ValueError, read, f"<title>Log in to see sample-project</title>{html}")
+                self.assertRaises(ValueError, read, f"<title>{title.replace('ample', 'impler')}</title>{html}")
+
     def test_base(self) -> None:
         """The first base that is given is the one links are relative to."""
         html = '<base target=x><base href="/b/c/"><base href="/d/"><a href="a-1.zip">a-1.zip</a>'
@@ -411,6 +425,21 @@ class ReadTests(SynchronousTestCase):
         html = b'<a href="/">Home</a><a href="foo-bar/">Foo.Bar</a><a href="/simple/b">b</a><a href="c/">other</a>'
         page = json.loads(simple_html.read_root(html, None, "https://index.example.org/simple/"))
         self.assertEqual(page, {"meta": {"api-version": "1.0"}, "projects": [{"name": "Foo.Bar"}, {"name": "b"}]})
+
+    def test_directories(self) -> None:
+        """A root index may be a list of directories, as web servers write it; long names are cut off in it."""
+        long = "a-project-with-a-rather-long-name"
+        html = (
+            "<title>Index of /simple/</title><a href='../'>../</a><a href='/'>Parent Directory</a>"
+            f"<a href='six/'>six/</a><a href='{long}/'>a-project-with-a-rat..&gt;</a>"
+            "<a href='other/'>a-project..&gt;</a><a href='notes.txt'>notes.txt..&gt;</a>"
+        )
+        page = json.loads(simple_html.read_root(html.encode(), None, "https://index.example.org/simple/"))
+        self.assertEqual(page["projects"], [{"name": "six"}, {"name": long}])
+        for title in ("Index of /simple/", "root/dev: simple list (including inherited indices)"):
+            empty = f"<title>{title}</title><a href='.cache/'>.cache/</a>"
+            page = json.loads(simple_html.read_root(empty.encode(), None, "https://index.example.org/simple/"))
+            self.assertEqual(page["projects"], [])
 
     def test_malformed_declaration(self) -> None:
         """Malformed declarations are either passed over or refused, never more."""

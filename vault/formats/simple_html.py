@@ -40,7 +40,8 @@ LOOKED_AT = 20
 SAID = 2000
 """How many characters of the text outside of links are looked at to tell what a page without an entry is."""
 
-_LISTING = re.compile("links for|index of|simple index|directory listing")
+_TITLES = re.compile("links for|index of|directory listing|simple list")
+_LISTING = re.compile(f"{_TITLES.pattern}|simple index")
 _OTHER_TAGS = frozenset({"form", "script", "iframe", "frameset"})
 
 _UNCLOSED = "The page is not HTML, or something in it is not closed."
@@ -263,11 +264,14 @@ class _Reader(HTMLParser):
 
     def _is_listing(self) -> bool:
         """True for a page without entries that looks like an empty list: not to log in, nor of some error."""
+        text = normalise(self._text.strip())
+        name = re.escape(self._project or "")
+        named = re.search(rf"(?<![a-z0-9]){name}(?![a-z0-9])", text) is not None if name else True
+        if named and _TITLES.search(text):
+            return True  # devpi has a form on it, lighttpd a script, and many directories have other things in them
         if self._other or not self._tagged or any(map(self._leads_away, self._first)):
             return False
-        text = normalise(self._text.strip())
-        named = self._project and re.search(rf"(?<![a-z0-9]){re.escape(self._project)}(?![a-z0-9])", text)
-        return not text or bool(_LISTING.search(text) or named)
+        return not text or bool(_LISTING.search(text) or (name and named))
 
     def _leads_away(self, href: str) -> bool:
         """True for a link that leads neither up nor to the page itself, as those of directory listings do."""
@@ -307,7 +311,10 @@ def _decoder(charset: str | None) -> codecs.IncrementalDecoder:
 def _project_entry(base: str, attributes: _Attributes, text: str) -> dict[str, Any] | None:
     """An entry of ``projects``; None where the anchor is no project's."""
     url = absolute(base, dict(attributes).get("href")) or ""
-    last = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2])
+    path = urlsplit(url).path
+    last = unquote(path.rstrip("/").rpartition("/")[2])
+    if path.endswith("/"):  # lists of directories have the slash in the text too, and cut off what is long
+        text = last if text.endswith("..>") and last.startswith(text[:-3]) else text.removesuffix("/")
     return {"name": text} if is_name(text) and normalise(text) == normalise(last) else None
 
 
