@@ -60,6 +60,8 @@ class LinkTests(SynchronousTestCase):
             "../../x y.zip": "https://index.example.org/x%20y.zip",
             "//other.example.org/\u00e9%20.zip": "https://other.example.org/%C3%A9%20.zip",
             "https://user:secret@other.example.org/x": "https://other.example.org/x",
+            "https://other.example.org/a/../b/./x?q=/../": "https://other.example.org/b/x?q=/../",
+            "//other.example.org/../../.x/..y": "https://other.example.org/.x/..y",
             "ftp://a.test/x": None,
             "http://[": None,
             "http://a.test:0/": None,

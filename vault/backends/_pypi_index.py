@@ -42,7 +42,7 @@ AGAIN = (0.2, 1.0)
 What the transfer itself can go on with it has: this is for pages without a strong tag, and for those that changed.
 """
 
-VERSION = "4"
+VERSION = "5"
 """Goes up with each change of what is made of the same page."""
 
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"

@@ -71,7 +71,8 @@ def mark_of(digest: Digest) -> str:
 def absolute(base: str, href: str | None) -> str | None:
     """The URL that a link points at, with what may not stand in a URL escaped; None for what is no link on the web.
 
-    A user name and a password in it are dropped: they would be in logs, and the backend has keys for them.
+    A user name and a password in it are dropped: they would be in logs, and the backend has keys for them.  Dots in its
+    path are resolved also where it has a host of its own: clients never send them.
     """
     if href is None or _PLAIN.fullmatch(href):
         return href
@@ -83,7 +84,8 @@ def absolute(base: str, href: str | None) -> str | None:
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         return None
-    return parts._replace(netloc=host).geturl() if usable else None
+    path = urlsplit(urljoin("http://host/", f"/.{parts.path}")).path if "/." in parts.path else parts.path
+    return parts._replace(netloc=host, path=path).geturl() if usable else None
 
 
 def link_of(file: File, page_url: str) -> Link | None:
