@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -229,6 +230,24 @@ class WindowTests(BodyCase):
 
 
 class FileTests(BodyCase):
+    def test_not_found(self) -> None:
+        """When a file is closed nobody can get it any more: its descriptor may be another's at once."""
+        files = WeakValueDictionary[str, OpenFile]()
+        file = files["a"] = self.file()
+        found: list[OpenFile | None] = []
+        close = os.close
+
+        def closing(descriptor: int) -> None:
+            found.append(files.get("a"))
+            close(descriptor)
+
+        self.patch(os, "close", closing)
+        self.assertIs(files.get("a"), file)
+        descriptor = file.descriptor
+        del file
+        self.assertEqual(found, [None])
+        self.assertRaises(OSError, os.fstat, descriptor)
+
     def test_closed_when_unused(self) -> None:
         """A file is closed when nobody holds it any more."""
         file = self.file()

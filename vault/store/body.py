@@ -32,14 +32,28 @@ STEP = 1024 * 1024
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)
 
 
-class OpenFile:
+class _Descriptor:
     """A file descriptor that is closed when nobody holds this object any more."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+class OpenFile:
+    """A file that is closed when nobody holds this object any more.
+
+    It must not close the file by a ``__del__`` of its own: weak references still lead to an object while that runs, so
+    that another thread could get a file by one whose descriptor has just been closed, or is another file's already.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-
-    def __del__(self) -> None:
-        os.close(self.descriptor)
+        self._held = _Descriptor(descriptor)
 
     def read(self, offset: int, limit: int) -> bytes:
         """Bytes at an offset, waiting for the medium if need be."""
