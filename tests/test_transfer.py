@@ -13,6 +13,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from tests.memory import DATE, MODIFIED, Asked, Client, Rig, RigCase
 from vault.artifact import Digest
+from vault.errors import OtherVersion
 from vault.outcome import How
 
 BODY = b"0123456789"
@@ -309,6 +310,16 @@ class DigestTests(RigCase):
             self.assertEqual(body.size, 10)  # type: ignore[attr-defined]
             self.assertEqual(rig.stored, 0)
             self.assertIsNone(rig.store.index.partial("files/a"))
+
+    def test_nothing(self) -> None:
+        """Nothing in place of a body is told as such: a client that had its head would take it for whole."""
+        digest = Digest("sha256", hashlib.sha256(BODY).hexdigest())
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(200, *STRONG, body=b"")
+        self.failureResultOf(rig.run(rig.cache.lookup(rig.artifact(digest=digest))), OtherVersion)
+        self.assertEqual(rig.stored, 0)
+        _, body = self.look(b"", Digest("sha256", hashlib.sha256(b"").hexdigest()))
+        self.assertTrue(body.complete)  # type: ignore[attr-defined]
 
     def test_closing_ends_it(self) -> None:
         """Where the digest proves the end, a body ended by closing is stored too."""

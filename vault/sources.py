@@ -133,6 +133,11 @@ class Sources:
             if None not in (size, artifact.size) and size != artifact.size:
                 answer.abort()
                 raise OtherVersion(f"{answer.host} has another version: {size} bytes, not {artifact.size}")
+            digest = artifact.digest_of(answer.head) if size == 0 else None
+            if digest is not None and digest.new().hexdigest() != digest.value:
+                # There is no last byte to hold back: once its head is passed on it would look whole.
+                answer.abort()
+                raise OtherVersion(f"{answer.host} sent nothing, which does not have the digest {digest}")
             return answer
         answer.discard()
         given = bool(credentials) or self.upstream.confides
