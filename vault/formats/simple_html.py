@@ -42,6 +42,10 @@ SAID = 2000
 
 _TITLES = re.compile("links for|index of|directory listing|simple list")
 _LISTING = re.compile(f"{_TITLES.pattern}|simple index")
+_TROUBLE = re.compile(
+    r"not found|no such|not exist|unknown|error|denied|forbidden|unauthori|(log|sign)[ -]?in\b"
+    r"|unavailable|maintenance|try again|\b[45]\d\d\b"
+)
 _OTHER_TAGS = frozenset({"form", "script", "iframe", "frameset"})
 
 _UNCLOSED = "The page is not HTML, or something in it is not closed."
@@ -271,7 +275,7 @@ class _Reader(HTMLParser):
             return True  # devpi has a form on it, lighttpd a script, and many directories have other things in them
         if self._other or not self._tagged or any(map(self._leads_away, self._first)):
             return False
-        return not text or bool(_LISTING.search(text) or (name and named))
+        return not text or bool(_LISTING.search(text) or (name and named and not _TROUBLE.search(text)))
 
     def _leads_away(self, href: str) -> bool:
         """True for a link that leads neither up nor to the page itself, as those of directory listings do."""
