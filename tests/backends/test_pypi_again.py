@@ -200,6 +200,21 @@ class ClosedTests(PyPICase):
         for number in (1, 2):
             self.assertEqual(self.get("simple/b/", ASK_JSON).headers["x-cache"], "BYPASS", number)
 
+    def test_without_end(self) -> None:
+        """HTML that was cut off before its last tag does not take the place of a page that has one."""
+        whole = b'<html><a href="/p/a-1.zip">a-1.zip</a><a href="/p/a-2.zip">a-2.zip</a></html>'
+        rig = self.vault()
+        self.serve(whole, "text/html")
+        self.assertEqual(list(self.links()), ["a-1.zip", "a-2.zip"])
+        for body in (whole[:40], whole[:-7]):
+            rig.net.pass_time(700)
+            self.serve(body, "text/html")
+            client = self.get("simple/a/", ASK_JSON)
+            self.assertEqual((client.headers["x-cache"], list(self.links())), ("STALE", ["a-1.zip", "a-2.zip"]))
+        rig.net.pass_time(700)
+        self.serve(whole.replace(b"a-2", b"a-3"), "text/html")
+        self.assertEqual(list(self.links()), ["a-1.zip", "a-3.zip"])
+
     def test_full(self) -> None:
         """On a full disk it is served all the same, also to whoever asks while it comes."""
         rig = self.vault()

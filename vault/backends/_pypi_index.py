@@ -202,11 +202,8 @@ class Page:
             head = found.body.head
             try:
                 data = await kitchen.read(found.body, LARGEST)
-                # HTTP/1.0 may end a body by closing, which proves nothing; then the page itself has to.
-                if not found.delimited and await kitchen.work(
-                    shows_its_end, data, head.get("Content-Encoding"), LARGEST
-                ):
-                    await kitchen.put(self.artifact.key, head, data)
+                if not found.delimited:
+                    await self._keep_ended(kitchen, head, data)
                 return data
             finally:
                 if coming.get(self.place) is found:
@@ -214,6 +211,21 @@ class Page:
 
         # No other body is at its address while this one is held.
         return kitchen.once(f"read {self.artifact.key} {id(found.body)}", read)
+
+    async def _keep_ended(self, kitchen: IKitchen, head: Head, data: bytes) -> None:
+        """Keep a page that closing ended, which proves nothing, where it shows its own end.
+
+        Raises Truncated where it shows none and the kept one, of the same kind, does: it was cut off.
+        """
+        if await kitchen.work(shows_its_end, data, head.get("Content-Encoding"), LARGEST):
+            await kitchen.put(self.artifact.key, head, data)
+            return
+        kept = await kitchen.stored(self.artifact.key)
+        before = b"" if kept is None else await kitchen.read(kept, LARGEST)
+        if kept is None or before[:1] != data[:1]:
+            return
+        if await kitchen.work(shows_its_end, before, kept.head.get("Content-Encoding"), LARGEST):
+            raise Truncated(f"the {self.title} has no end, as the kept one has")
 
     async def document(self, kitchen: IKitchen, source: Source, html: bool, files: str) -> IBody:
         """The page in one form; ``files`` is what the links to its files begin with, and a name for that.

@@ -17,6 +17,9 @@ HELD = 64
 IN_MEMORY = 64 * 1024 * 1024
 """The most bytes of documents that the disk did not take: to make them again for each client costs seconds."""
 
+UNTIL = " until "
+"""In the note of what a document was made of: what follows is when a file becomes old enough for it."""
+
 
 class Recent:
     """Documents that were used last, held open: to find one in the store costs as much as to send a small one."""
