@@ -200,6 +200,25 @@ class ClosedTests(PyPICase):
         for number in (1, 2):
             self.assertEqual(self.get("simple/b/", ASK_JSON).headers["x-cache"], "BYPASS", number)
 
+    def test_again(self) -> None:
+        """JSON that stops in the middle is asked for again where nothing is kept, as any page that breaks off."""
+        rig = self.vault()
+        bodies = [BODY[:-5], BODY]
+
+        def next_one(asked: Asked) -> None:
+            self.serve(bodies.pop(0))
+            whole, rig.origin.answer = rig.origin.answer, next_one
+            whole(asked)
+
+        rig.origin.answer = next_one
+        client = self.get("simple/a/", ASK_JSON)
+        rig.net.pass_time(2)
+        self.assertEqual((client.status, len(rig.origin.requests)), (200, 2))
+        self.serve(BODY[:-5])
+        client = self.get("simple/b/", ASK_JSON)
+        rig.net.pass_time(2)
+        self.assertEqual((client.status, len(rig.origin.requests)), (502, 5))
+
     def test_without_end(self) -> None:
         """HTML that was cut off before its last tag does not take the place of a page that has one."""
         whole = b'<html><a href="/p/a-1.zip">a-1.zip</a><a href="/p/a-2.zip">a-2.zip</a></html>'

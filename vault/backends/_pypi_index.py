@@ -215,17 +215,19 @@ class Page:
     async def _keep_ended(self, kitchen: IKitchen, head: Head, data: bytes) -> None:
         """Keep a page that closing ended, which proves nothing, where it shows its own end.
 
-        Raises Truncated where it shows none and the kept one, of the same kind, does: it was cut off.
+        Raises Truncated where it was cut off: it is JSON that stops before its last brace, or it shows no end though
+        the kept one, of the same kind, does.
         """
         if await kitchen.work(shows_its_end, data, head.get("Content-Encoding"), LARGEST):
             await kitchen.put(self.artifact.key, head, data)
             return
         kept = await kitchen.stored(self.artifact.key)
         before = b"" if kept is None else await kitchen.read(kept, LARGEST)
-        if kept is None or before[:1] != data[:1]:
-            return
-        if await kitchen.work(shows_its_end, before, kept.head.get("Content-Encoding"), LARGEST):
-            raise Truncated(f"the {self.title} has no end, as the kept one has")
+        cut = data[:1] == b"{" and data[-64:].rstrip()[-1:] != b"}"
+        if not cut and kept is not None and before[:1] == data[:1]:
+            cut = await kitchen.work(shows_its_end, before, kept.head.get("Content-Encoding"), LARGEST)
+        if cut:
+            raise Truncated(f"the {self.title} has no end")
 
     async def document(self, kitchen: IKitchen, source: Source, html: bool, files: str) -> IBody:
         """The page in one form; ``files`` is what the links to its files begin with, and a name for that.
