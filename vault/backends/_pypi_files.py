@@ -9,7 +9,8 @@ from urllib.parse import quote, unquote, urlsplit
 from zope.interface import implementer
 
 from vault.artifact import VERIFIED, Artifact, Digest
-from vault.backends._pypi_index import REMEMBERED, Index, Page, Source
+from vault.backends._pypi_index import REMEMBERED, Index, Page
+from vault.backends._pypi_source import Source
 from vault.backends._pypi_waiting import soon
 from vault.errors import BrokenAnswer, Missing, Refused, Unavailable, VaultError
 from vault.formats import table

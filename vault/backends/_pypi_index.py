@@ -25,6 +25,7 @@ from vault.artifact import MADE_FROM, NOTED_URL, Artifact, Digest, Head
 from vault.backends._pypi_recent import UNTIL, Recent, alike, current
 from vault.backends._pypi_rewriting import Rewriting, joined, json_form, shows_its_end, unpacked
 from vault.backends._pypi_serials import NOTED_SERIAL, SERIAL, not_older, number
+from vault.backends._pypi_source import Source
 from vault.errors import BrokenAnswer, Missing, Truncated, VaultError
 from vault.formats import simple_html, simple_json, table
 from vault.formats.codings import encode
@@ -85,29 +86,6 @@ class Index:
     def least_age(self, project: str | None) -> float:
         """How old (seconds) the files of a project must be to be shown; 0 where they need not."""
         return 0.0 if project is None or project in self.exempt else self.min_release_age
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A whole page as the index sent it: how it was had, its digest, and its bytes where they are at hand.
-
-    ``older``: the index has another now, which cannot be read.
-    """
-
-    found: Found
-    sha256: str
-    data: bytes | None
-    older: bool = False
-
-    @property
-    def head(self) -> Head:
-        """What came with it."""
-        return self.found.body.head
-
-    @property
-    def url(self) -> str:
-        """Where it came from in the end."""
-        return self.head.get(NOTED_URL) or ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,6 @@ from collections import OrderedDict
 from vault.artifact import MADE_FROM
 from vault.interfaces import IBody, IKitchen
 
-UNTIL = " until "
-"""Before the time, in what a document was made from, at which there is something else to be made of it."""
-
 HELD = 64
 """How many documents are held open at most."""
 
