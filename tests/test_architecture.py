@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vault.answer": set(),
     "vault.connect": {"vault.values"},
     "vault.upstream": {"vault.answer", "vault.connect", "vault.options"},
-    "vault.sources": {"vault.answer", "vault.upstream"},
+    "vault.sources": {"vault.answer", "vault.memory", "vault.upstream"},
     "vault.feed": {"vault.answer", "vault.sources", "vault.store.writer"},
     "vault.stages": {"vault.store"},
     "vault.confirmation": {"vault.answer", "vault.sources", "vault.store"},

@@ -275,6 +275,21 @@ class NextURLTests(FeedCase):
         self.assertTrue(self.successResultOf(found).body.complete)
         self.assertEqual((rig.stored, second.last.get("range")), (1, "bytes=4-"))
 
+    def test_standing_still(self) -> None:
+        """A mirror that stops in the middle is left after ten seconds, before clients leave, if there is a digest."""
+        for digest, seconds in ((Digest("sha256", hashlib.sha256(BODY).hexdigest()), 10), (None, 60)):
+            rig = self.rig(urls=TWO)
+            second = rig.net.origin("second.test")
+            second.answer = lambda asked: ranged(asked, *DATED)
+            rig.origin.answer = lambda asked: asked.head(200, *DATED, length=10)
+            found = rig.run(rig.kitchen.fetch(rig.artifact(digest=digest)))
+            rig.origin.last.send(BODY[:4])
+            rig.net.pass_time(seconds - 1)
+            self.assertEqual((len(rig.origin.requests), len(second.requests)), (1, 0))
+            rig.net.pass_time(2)
+            self.assertEqual(len(rig.origin.requests) + len(second.requests), 2)
+            self.assertEqual(self.successResultOf(found).body.complete, digest is not None)
+
     def test_other_date(self) -> None:
         """A mirror with another date has another file: the client is cut off."""
         other = (f"Last-Modified: {DATE}", f"Date: {DATE}", 'ETag: "1"')

@@ -143,6 +143,50 @@ class OrderTests(SourcesCase):
         self.assertEqual(len(self.second.requests), 1)
 
 
+class SilentTests(SourcesCase):
+    """A host that takes connections, or not even that, and says nothing, where another one has the same."""
+
+    def setUp(self) -> None:
+        self.here = self.rig(TWO)
+        self.second = self.here.net.origin("second.test")
+        self.second.answer = lambda asked: asked.answer()
+
+    def test_left_soon(self) -> None:
+        """It is left after five seconds, and for a minute only asked after the other one; then it is tried again."""
+        for silent in (False, True):
+            self.here.origin.silent = silent
+            for seconds, tries in ((5.1, 1), (0, 1), (59, 1), (0, 1), (1, 1), (5.1, 2)):
+                before = self.here.net.seconds()
+                asking = self.ask(self.here, min(seconds, 5.1))
+                self.successResultOf(asking).abort()
+                self.here.net.pass_time(max(0.0, before + seconds - self.here.net.seconds()))
+                if not silent:
+                    self.assertEqual(len(self.here.origin.requests), tries, seconds)
+            self.here.net.pass_time(61)
+
+    def test_full_time(self) -> None:
+        """Where the other one fails, it is given the time that it may take."""
+        self.here.origin.answer = lambda asked: self.here.net.callLater(8, asked.answer)
+        for status in (404, 500):
+            self.second.answer = lambda asked, status=status: asked.answer(status)
+            asking = self.ask(self.here, 12)
+            self.assertNoResult(asking)
+            self.here.net.pass_time(2)
+            self.successResultOf(asking).abort()
+
+    def test_alone(self) -> None:
+        """So it is where there is no other, or where each may have something else."""
+        self.here.origin.answer = lambda asked: self.here.net.callLater(8, asked.answer)
+        wanted = self.here.artifact()
+        twice = replace(wanted, urls=(wanted.urls[0], wanted.urls[0] + "b"))
+        for artifact in (replace(wanted, urls=wanted.urls[:1]), twice, replace(wanted, in_order=True)):
+            asking = self.here.run(self.here.sources.ask(artifact))
+            self.here.net.pass_time(8)
+            answer = self.successResultOf(asking)
+            answer.abort()
+            self.assertEqual(answer.asked, wanted.urls[0])
+
+
 class AgainTests(SourcesCase):
     """Trying again."""
 

@@ -109,6 +109,10 @@ class Answer:
         self._receiver = _Receiver(self, self._clock, self._idle_timeout)
         self._response.deliverBody(self._receiver)
 
+    def hurry(self, seconds: float) -> None:
+        """Give the body up where no byte comes for so long: somebody else has it too.  Before ``deliver``."""
+        self._idle_timeout = min(self._idle_timeout, seconds)
+
     def end(self, error: UpstreamError | None) -> None:
         """The body has ended, or ends here because of ``error``."""
         if self._ended:

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from vault.answer import Answer
 from vault.artifact import Artifact, Head, Headers
-from vault.errors import BrokenAnswer, Missing, Truncated, UpstreamError
+from vault.errors import BrokenAnswer, Missing, Timeout, Truncated, UpstreamError
 from vault.freshness import resume_validator, same_representation, same_tag, strong_date, strong_tag
 from vault.rate import Rate
 from vault.sources import Sources
@@ -131,8 +131,8 @@ class Feed:
                 error = BrokenAnswer(f"{self._answer.host} ended the body early")
             if self.writer.received > before:
                 failures = 0
-            elif failures:
-                self._url += 1
+            if failures or (isinstance(error, Timeout) and self.writer.hashes.expected is not None):
+                self._url += 1  # nothing new came, or it stands still: another one can go on as well
             answer: Answer | None = None
             while answer is None:
                 if not self.resumable or failures >= self._sources.options.retries:
@@ -146,7 +146,7 @@ class Feed:
                 await self._pause(PAUSES[min(failures, len(PAUSES) - 1)])
                 failures += 1
                 direct = self._direct
-                self._asking = ensureDeferred(self._ask_rest())
+                self._asking = ensureDeferred(self._ask_rest(hurried=failures <= len(self.artifact.urls)))
                 try:
                     answer = await self._asking
                     if answer is None:
@@ -255,13 +255,17 @@ class Feed:
         """The writer wants no more."""
         self.stop("the body is not wanted any more")
 
-    async def _ask_rest(self) -> Answer | None:
-        """An answer that goes on where the writer is, None where nothing is left to come; raises Truncated."""
+    async def _ask_rest(self, hurried: bool) -> Answer | None:
+        """An answer that goes on where the writer is, None where nothing is left to come; raises Truncated.
+
+        Where ``hurried``, there is another host to be asked after a silent one.
+        """
         offset = self.writer.received
         # Where each may have something else under that name, only the one that began can go on.
         urls = (self._origin,) if self.artifact.in_order else self.artifact.urls
         url = urls[self._url % len(urls)]
         proved = self.writer.hashes.expected is not None  # the digest tells at the end, whoever sends the rest
+        hurried = hurried and len({origin_of(one) for one in urls}) > 1
         direct, self._direct = self._direct, False
         if direct:
             url = self._came_from
@@ -277,7 +281,8 @@ class Feed:
         if validator is not None and not (proved and elsewhere):
             headers += (("If-Range", validator),)
         try:
-            answer = await self._sources.ask_at(url, self.artifact, headers, accept=(200, 203, 206, 416))
+            accept = (200, 203, 206, 416)
+            answer = await self._sources.ask_at(url, self.artifact, headers, accept=accept, hurried=hurried)
         except Missing as error:
             if len(urls) == 1 and not direct:
                 raise Changed(f"{plain(url)} is no longer there") from error

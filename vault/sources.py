@@ -5,9 +5,10 @@ What an upstream's status means for the client (SPEC: errors) is decided here, o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -16,6 +17,7 @@ from twisted.logger import Logger
 
 from vault.answer import Answer
 from vault.artifact import ASKED, NOTED_URL, Artifact, Head, Headers
+from vault.clock import steady
 from vault.errors import (
     BrokenAnswer,
     ConnectionRefused,
@@ -31,11 +33,24 @@ from vault.errors import (
 )
 from vault.freshness import retry_after
 from vault.interfaces import IBackend
+from vault.memory import Memory
 from vault.upstream import Upstream
 from vault.urls import mark_of, plain
 
 PAUSES = (0.1, 0.3, 1.0, 2.0)
 """Seconds before each further round through the URLs while no client has got a byte: short, since they all wait."""
+
+BEGINS = 5.0
+"""Seconds for which a host is waited for that does not begin to answer, while another one may have the same.
+
+apt and others leave after 30 s of silence, and the other one may be silent too.
+"""
+
+STALLS = 10.0
+"""The same for the next byte of a body that another host can go on with, since its digest is known."""
+
+SILENT = 60.0
+"""Seconds for which a host that did not begin to answer is asked after the others."""
 
 MAX_NAMED = 1024 * 1024
 """The most bytes of an answer that is read whole, such as a token server's."""
@@ -52,6 +67,7 @@ class Sources:
         self.options = upstream.options
         self._clock = clock
         self._now = now
+        self._silent = Memory(steady(clock))
 
     def sleep(self, seconds: float) -> Deferred[None]:
         """Fires after a while; can be cancelled."""
@@ -67,7 +83,8 @@ class Sources:
         (``in_order``) only the one it came from is sent them; with a ``gone_ttl`` none is asked after that one.
 
         A connection that fails is tried again after short pauses if ``patient``; with ``spare`` only a connection that
-        is free right now is used.  Raises Missing where every URL says
+        is free right now is used.  A host that says nothing is given its full time once no other has what is wanted.
+        Raises Missing where every URL says
         404 or 410, else the error of the URL that failed worst: a thing is not missing while somebody could not say.
         """
         rounds = 1 + (min(self.options.retries, len(PAUSES)) if patient else 0)
@@ -77,10 +94,10 @@ class Sources:
             missing: Missing | None = None
             failure: UpstreamError | None = None
             again = False
-            for url in artifact.urls:
+            for url, hurried in self._in_turn(artifact):
                 try:
                     if known is None or not artifact.in_order or known.get(ASKED) == mark_of(url):
-                        return await self.ask_at(url, artifact, headers, method, accept, spare)
+                        return await self.ask_at(url, artifact, headers, method, accept, spare, hurried)
                     return await self.ask_at(url, artifact, (), method, spare=spare)
                 except Missing as error:
                     missing = missing or error
@@ -100,19 +117,41 @@ class Sources:
         assert failure is not None
         raise failure
 
+    def _in_turn(self, artifact: Artifact) -> Iterator[tuple[str, bool]]:
+        """The URLs in the order in which they are asked, with True for those that are not waited for as long as else.
+
+        Where all may have the same, hosts that have said nothing lately, or just now, come last, with their full time.
+        """
+        hosts = {urlsplit(url).netloc for url in artifact.urls}
+        silent: list[str] = []
+        for url in artifact.urls:
+            host = urlsplit(url).netloc
+            alone = artifact.in_order or all(other == host or self._silent.get(other) for other in hosts)
+            if alone or self._silent.get(host) is None:
+                yield url, not alone
+            if not alone and self._silent.get(host) is not None:
+                silent.append(url)
+        yield from ((url, False) for url in silent)
+
     async def ask_at(
         self, url: str, artifact: Artifact, headers: Headers = (), method: str = "GET",
-        accept: tuple[int, ...] = (200, 203),
-        spare: bool = False,
+        accept: tuple[int, ...] = (200, 203), spare: bool = False, hurried: bool = False,
     ) -> Answer:  # fmt: skip
         """The answer of one URL; raises UpstreamError for a status that is not in ``accept``.
 
+        Where ``hurried``, another host may have the same: this one is not waited for as long as the options say.
         Only a host of the configuration is given credentials when it asks for some: one that it redirects to could name
         whatever token server it likes.
         """
         fields = artifact.headers + headers
         credentials = self.backend.credentials(artifact, url)
-        answer = await self.upstream.ask(method, url, fields + credentials, spare)
+        try:
+            limit = BEGINS if hurried else None
+            answer = await self.upstream.ask(method, url, fields + credentials, spare, limit=limit)
+        except Timeout:
+            self._silent.note(urlsplit(url).netloc, SILENT)
+            raise
+        self._silent.forget(urlsplit(url).netloc)
         if answer.status == 401 and self.upstream.configured(answer.url):
             challenge = answer.head.get("WWW-Authenticate") or ""
             answer.discard()
@@ -138,6 +177,8 @@ class Sources:
                 # There is no last byte to hold back: once its head is passed on it would look whole.
                 answer.abort()
                 raise OtherVersion(f"{answer.host} sent nothing, which does not have the digest {digest}")
+            if hurried and artifact.digest is not None:
+                answer.hurry(STALLS)
             return answer
         answer.discard()
         given = bool(credentials) or self.upstream.confides

@@ -8,6 +8,7 @@ configuration, connections are counted per host, and every library's exception b
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -149,9 +150,10 @@ class Upstream:
         await self._pool.closeCachedConnections()
 
     async def ask(
-        self, method: str, url: str, headers: Headers = (), spare: bool = False, confide: bool = False
-    ) -> Answer:
-        """Send a request and wait for the head of the answer, following redirects.
+        self, method: str, url: str, headers: Headers = (), spare: bool = False, confide: bool = False,
+        limit: float | None = None,
+    ) -> Answer:  # fmt: skip
+        """Send a request and wait for the head of the answer, following redirects; for ``limit`` seconds each.
 
         With ``spare`` it fails where all connections to the host are in use, instead of waiting for one.  With
         ``confide`` credentials in ``headers`` go to the host of ``url`` even if it is none of the configured ones.
@@ -162,7 +164,7 @@ class Upstream:
         for hop in range(MAX_REDIRECTS + 1):
             if trusted is not None or hop:
                 trusted = bool(trusted) and origin_of(url) in self._origins
-            answer = await self._ask_once(method, url, headers, trusted, spare)
+            answer = await self._ask_once(method, url, headers, trusted, spare, limit)
             location = answer.head.get("Location")
             if answer.status not in REDIRECTS or location is None:
                 answer.asked = asked
@@ -206,8 +208,10 @@ class Upstream:
             raise ForbiddenTarget(f"{urlsplit(url).hostname} redirects to {host}, which the vault must not contact")
         return target._replace(fragment="").geturl()
 
-    async def _ask_once(self, method: str, url: str, headers: Headers, trusted: bool | None, spare: bool) -> Answer:
-        timeout = self.options.first_byte_timeout
+    async def _ask_once(
+        self, method: str, url: str, headers: Headers, trusted: bool | None, spare: bool, limit: float | None
+    ) -> Answer:
+        timeout = min(limit or math.inf, self.options.first_byte_timeout)
         authority = urlsplit(url).netloc
         host = self._host(authority)
         rest = host.gate - self._seconds()
