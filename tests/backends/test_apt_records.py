@@ -230,6 +230,50 @@ class UndescribedTests(RecordCase):
         self.assertIn(b"package 1", client.raw)
 
 
+class ShownTests(RecordCase):
+    """A client with a connection for each file, as debootstrap is, while another one sees to a new generation."""
+
+    def test_index(self) -> None:
+        """It gets the index files, by plain name, that belong to the Release file it got; for two minutes."""
+        rig = self.start()
+        for seconds, number in ((60, 1), (121, 2)):
+            self.mirror.by_hash = False
+            self.mirror.publish(1)
+            old = self.mirror.packages
+            self.assertEqual(self.number(rig), 1)
+            self.assertEqual(rig.request(f"{SUITE}/{NAME}").body, old)
+            self.mirror.publish(2)
+            with mock.patch.object(Client, "PEER", IPv4Address("TCP", "192.0.2.51", 40000)):
+                rig.net.pass_time(seconds)
+                self.number(rig)
+                rig.net.pass_time(1)
+                self.assertEqual(self.number(rig), 2)
+                self.assertEqual(rig.request(f"{SUITE}/{NAME}").body, self.mirror.packages)
+            self.assertEqual(rig.request(f"{SUITE}/{NAME}").body, old if number == 1 else self.mirror.packages)
+            self.assertEqual(self.number(rig), 2)
+            self.assertEqual(rig.request(f"{SUITE}/{NAME}").body, self.mirror.packages)
+            rig = self.start()
+
+    def test_pair(self) -> None:
+        """It gets the signature of the Release it got."""
+        rig = self.start()
+        self.mirror.files.clear()
+
+        def publish(number: int) -> None:
+            for name in ("Release", "Release.gpg"):
+                self.mirror.put(f"{SUITE}/{name}", b"X-Number: %d\n" % number, number)
+
+        publish(1)
+        self.assertEqual(rig.request(f"{SUITE}/Release").body, b"X-Number: 1\n")
+        publish(2)
+        with mock.patch.object(Client, "PEER", IPv4Address("TCP", "192.0.2.51", 40000)):
+            rig.net.pass_time(100)
+            self.assertEqual(rig.request(f"{SUITE}/Release").body, b"X-Number: 2\n")
+        self.assertEqual(rig.request(f"{SUITE}/Release.gpg").body, b"X-Number: 1\n")
+        self.assertEqual(rig.request(f"{SUITE}/Release").body, b"X-Number: 2\n")
+        self.assertEqual(rig.request(f"{SUITE}/Release.gpg").body, b"X-Number: 2\n")
+
+
 class StopTests(RecordCase):
     """The vault is stopped, or configured again, just after a client asked."""
 

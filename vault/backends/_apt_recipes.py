@@ -32,10 +32,29 @@ HANDED = 600.0
 """Seconds within which a client that asks again for a file which no index file describes wants another one."""
 
 
-def given(notes: dict[str, Any], suite: Suite) -> Generation | None:
-    """The generation that the client's connection was given the Release file of, while it is kept."""
+SHOWN = 120.0
+"""Seconds for which it is known, over the end of its connection, which generation a client was given a Release file of.
+
+debootstrap has a connection for each file.
+"""
+
+
+def given(backend: AptBackend, kitchen: IKitchen, notes: dict[str, Any], suite: Suite) -> Generation | None:
+    """The generation that the client was given the Release file of, while it is kept: this connection, else before."""
     identity = notes.get(f"apt {suite.key('')}")
-    return suite.find(identity) if identity is not None else None
+    if identity is not None:
+        return suite.find(identity)
+    shown, client = backend.shown(kitchen), notes.get("client")
+    generations = [suite.current, *suite.kept] if client is not None else []
+    return next((one for one in generations if one and shown.get(f"{client} {suite.key('')} {one.id}")), None)
+
+
+def note_given(backend: AptBackend, kitchen: IKitchen, notes: dict[str, Any], suite: Suite, identity: str) -> None:
+    """The client is given a Release file of this generation."""
+    notes[f"apt {suite.key('')}"] = identity
+    client = notes.get("client")
+    if client is not None:
+        backend.shown(kitchen).note(f"{client} {suite.key('')} {identity}", SHOWN)
 
 
 @implementer(IRecipe)
@@ -51,7 +70,7 @@ class ReleaseRecipe:
         """That of the generation which is served; of the same one for each connection."""
         suite = await self.backend.suite(kitchen, self.directory)
         suite.note_used(kitchen)
-        generation = given(asked.notes, suite) if self.name == "Release.gpg" else None
+        generation = given(self.backend, kitchen, asked.notes, suite) if self.name == "Release.gpg" else None
         how, detail = How.HIT, None
         if generation is None or self.name not in generation.bodies:
             try:
@@ -70,7 +89,7 @@ class ReleaseRecipe:
         if body is None:
             raise Missing(f"{self.name} is not there")
         await kitchen.stored(suite.key(f"{self.name}#{generation.id}"))  # it is in use
-        asked.notes[f"apt {suite.key('')}"] = generation.id
+        note_given(self.backend, kitchen, asked.notes, suite, generation.id)
         head = self._head(suite, generation)
         left = self.backend.ttl - (kitchen.now() - suite.checked)
         ttl = left if math.isfinite(left) else None  # not checked yet since a restart
@@ -105,7 +124,7 @@ class IndexRecipe:
         if suite.current is None:
             with contextlib.suppress(Missing):
                 await freshen(self.backend, kitchen, suite, False)
-        generation = given(asked.notes, suite) or suite.current
+        generation = given(self.backend, kitchen, asked.notes, suite) or suite.current
         name = relative(self.path, suite.path)
         release = await generation.read(kitchen) if generation is not None else None
         if name is None or release is None or name not in release.files:

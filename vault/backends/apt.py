@@ -37,7 +37,8 @@ class State:
     """What a backend has learnt: it lasts as long as the backend, and over a change of the rest of the configuration.
 
     ``suspects`` has the keys under which something else came than was wanted, ``handed`` the files that no index file
-    describes, each with the client it was given to.  ``late`` is when a client last did not wait for a refresh any
+    describes, each with the client it was given to, ``shown`` the generations that clients were given a Release file of
+    (``client suite id``).  ``late`` is when a client last did not wait for a refresh any
     longer (POSIX seconds).
     """
 
@@ -46,6 +47,7 @@ class State:
         self.packages = Packages(self.suites.values)
         self.suspects: Memory | None = None
         self.handed: Memory | None = None
+        self.shown: Memory | None = None
         self.late = float("-inf")
         self.loaded = False
 
@@ -183,6 +185,12 @@ class AptBackend(Backend):
         if self.state.handed is None:
             self.state.handed = Memory(kitchen.now)
         return self.state.handed
+
+    def shown(self, kitchen: IKitchen) -> Memory:
+        """The generations that clients were lately given a Release file of: ``client suite id``."""
+        if self.state.shown is None:
+            self.state.shown = Memory(kitchen.now)
+        return self.state.shown
 
 
 def make_backend(name: str, options: Options) -> AptBackend:
