@@ -11,8 +11,9 @@ from twisted.internet.address import IPv4Address
 from tests.backends.test_apt import NAME, SUITE, Mirror
 from tests.memory import START, Asked, Client, Rig, RigCase
 from tests.web.test_ahead import APT, get
-from vault.backends import apt
+from vault.backends import _apt_packages, apt
 from vault.backends.apt import AptBackend
+from vault.formats import table
 
 
 class RecordCase(RigCase):
@@ -228,6 +229,28 @@ class UndescribedTests(RecordCase):
         rig.net.pass_time()
         self.assertIn(b"X-Cache: HIT", client.raw)
         self.assertIn(b"package 1", client.raw)
+
+
+class ManyTablesTests(RecordCase):
+    """More index files in use than tables are kept open."""
+
+    def test_answers(self) -> None:
+        """What they said of a file is remembered all the same: a hit does not read all of them again."""
+        rig = self.start()
+        for suite in ("a", "b", "c"):
+            for path, data in list(self.mirror.files.items()):
+                if path.startswith(f"/{SUITE}/"):
+                    self.mirror.put(path.replace(SUITE, f"dists/{suite}")[1:], data, 1)
+        with mock.patch.object(_apt_packages, "OPEN", 2):
+            for suite in ("a", "b", "c"):
+                self.assertEqual(rig.request(f"dists/{suite}/InRelease").status, 200)
+                self.assertEqual(rig.request(f"dists/{suite}/{NAME}").status, 200)
+            rig.net.pass_time(1)
+            looked = mock.Mock(wraps=table.look_up)
+            with mock.patch.object(table, "look_up", looked):
+                for _ in range(3):
+                    self.assertEqual(rig.request("pool/p.deb").body, b"package 1")
+            self.assertEqual(looked.call_count, 3)
 
 
 class ShownTests(RecordCase):

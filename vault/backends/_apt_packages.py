@@ -24,8 +24,8 @@ PATIENCE = 3.0
 """Seconds that a package waits for the index file that describes it to be read."""
 
 REMEMBERED = 4096
-OPEN = 64
-"""Tables kept open."""
+OPEN = 256
+"""Tables kept open: four suites with four components for four architectures have 64, all asked for each file."""
 
 
 class Described(NamedTuple):
@@ -45,6 +45,7 @@ class Packages:
         self._open: OrderedDict[str, IBody] = OrderedDict()
         self._answers: OrderedDict[str, tuple[Described, ...]] = OrderedDict()
         self._changes = 0
+        self._read: set[str] = set()
         self._coming: dict[str, IBody] = {}
 
     def changed(self) -> None:
@@ -77,8 +78,11 @@ class Packages:
         except ValueError as error:
             self.log.warn("{key} cannot be read: {error}", key=key, error=str(error))
             return None
-        if key not in self._open:
+        if key not in self._read:  # one that is opened again says what it said before
             self.changed()
+            if len(self._read) >= REMEMBERED:
+                self._read = set(self._open)
+            self._read.add(key)
         self._open[key] = made
         while len(self._open) > OPEN:
             self._open.popitem(last=False)
