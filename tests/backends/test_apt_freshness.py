@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from itertools import pairwise
 from typing import Any
 
@@ -81,6 +82,47 @@ class PatienceTests(FreshnessCase):
         rig.net.pass_time(3)
         self.assertIn(b"X-Number: 1", client.body)
         self.assertEqual(self.number(rig), 2)
+
+
+class ExpiredTests(FreshnessCase):
+    """What is served has expired: clients refuse it."""
+
+    def expire(self, rig: Rig, delay: float) -> None:
+        """Serve what expires in ten seconds; 15 s later there is something new, which comes after ``delay``."""
+        name = f"/{SUITE}/InRelease"
+        rig.net.pass_time(100)
+        until = f"\nValid-Until: {formatdate(rig.net.seconds() + 10, usegmt=True)}\nX-Number: 2"
+        self.publish(2)
+        self.mirror.files[name] = self.mirror.files[name].replace(b"\nX-Number: 2", until.encode())
+        self.assertEqual(self.number(rig), 2)
+        rig.net.pass_time(15)
+        self.publish(3)
+        rig.origin.answer = lambda asked: rig.net.callLater(delay, self.mirror.answer, asked)
+
+    def test_renewed(self) -> None:
+        """The new one is waited for, though it has not been asked for long, and the upstream is slow."""
+        rig = self.start()
+        self.expire(rig, 3)
+        client = rig.request(f"{SUITE}/InRelease")
+        rig.net.pass_time(3.1)
+        self.assertEqual((client.headers["x-cache"], b"X-Number: 3" in client.body), ("REVALIDATED", True))
+
+    def test_not_renewed(self) -> None:
+        """While there is none, or no answer, it is served, and the upstream asked every five seconds at most."""
+        rig = self.start()
+        self.expire(rig, 20)
+        client = rig.request(f"{SUITE}/InRelease")
+        rig.net.pass_time(8.1)
+        self.assertIn(b"X-Number: 2", client.body)
+        self.assertEqual(self.number(rig), 2)
+        rig = self.start()
+        self.expire(rig, 0)
+        rig.origin.answer = lambda asked: asked.answer(304)
+        before = len(rig.origin.requests)
+        for _ in range(4):
+            self.assertEqual(self.number(rig), 2)
+            rig.net.pass_time(2)
+        self.assertEqual(len(rig.origin.requests) - before, 2)
 
 
 class UnaskedTests(FreshnessCase):

@@ -114,6 +114,13 @@ class ReleaseTests(SynchronousTestCase):
         listed = release.files["main/binary-all/Packages.xz"]
         self.assertEqual((listed.size, str(listed.digest), listed.digests["md5"]), (10, f"sha256:{A}", "c" * 32))
 
+    def test_two_sizes(self) -> None:
+        """Where sizes contradict each other the one beside the strongest digest counts, as it does for apt."""
+        weak, strong = f"MD5Sum:\n {'c' * 32} 9 f\n", f"SHA256:\n {A} 10 f\n"
+        for text in (weak + strong, strong + weak):
+            listed = parse(text.encode(), False).files["f"]
+            self.assertEqual((listed.size, listed.digests), (10, {"sha256": A}))
+
     def test_signed(self) -> None:
         """An InRelease says the same; its text is that of Release."""
         self.assertEqual(parse(SIGNED.encode(), True).files, parse(RELEASE.encode(), False).files)

@@ -25,6 +25,9 @@ PATIENCE = 0.5
 Who updates just after a new generation was published wants that.
 """
 
+EXPIRED_PATIENCE = 8.0
+"""The same where what is served has expired (``Valid-Until``): clients can do nothing with it."""
+
 REST = 10.0
 """Seconds for which the upstream is not asked again after it failed to answer, nor waited for after it was too slow.
 
@@ -60,17 +63,19 @@ async def freshen(backend: AptBackend, kitchen: IKitchen, suite: Suite, insist: 
             return How.HIT, None  # it has none, as was just said
         await refresh_once(backend, kitchen, suite)
         return How.MISS, None
-    if age < backend.ttl:
+    expired = suite.expired(now)
+    if age < (RECENT if expired else backend.ttl):
         if insist and age > RECENT:
             refresh_behind(backend, kitchen, suite)
         return How.HIT, None
     if suite.failure is not None and now - suite.tried < REST:
         return How.STALE, suite.failure.proxy_error
-    if age < backend.ttl + backend.stale_while_revalidate or now - backend.state.late < REST:
+    soon = not expired and age < backend.ttl + backend.stale_while_revalidate
+    if soon or now - backend.state.late < REST:
         refresh_behind(backend, kitchen, suite)
         return How.STALE, "refreshing"
     try:
-        await kitchen.within(PATIENCE, refresh_once(backend, kitchen, suite))
+        await kitchen.within(EXPIRED_PATIENCE if expired else PATIENCE, refresh_once(backend, kitchen, suite))
     except TimeoutError:
         backend.state.late = kitchen.now()
         return How.STALE, "timeout"

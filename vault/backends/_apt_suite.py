@@ -115,6 +115,11 @@ class Suite:
         """True where nothing is served, and nobody is just finding out whether there is something."""
         return self.current is None and self.loaded and not self.refreshing
 
+    def expired(self, now: float) -> bool:
+        """True where clients no longer take what is served, by its ``Valid-Until``."""
+        release = self.current.release if self.current is not None else None
+        return release is not None and release.valid_until is not None and release.valid_until < now
+
     def find(self, identity: str) -> Generation | None:
         """The generation of an id, if it is kept."""
         found = [self.current, *self.kept]

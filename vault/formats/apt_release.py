@@ -25,6 +25,9 @@ MAX_LISTED = 200_000
 STRONGEST = ("sha256", "sha512", "sha1", "md5")
 """Which of several digests is checked: SHA256 first, which the store knows its entries by."""
 
+BY_STRENGTH = ("sha512", "sha256", "sha1", "md5")
+"""As apt has them: of several sizes given for a file it takes that beside the strongest digest."""
+
 _FIELD = re.compile(r"([!-9;-~]+):[ \t]*(.*)")
 
 
@@ -45,13 +48,15 @@ class Listed(NamedTuple):
 class Release:
     """A Release file that was read.
 
-    ``date`` is POSIX seconds, None where there is none.  ``by_hash``: index files can be had by their digests.
-    ``files`` has what it lists by canonical path, relative to the suite.
+    ``date`` is POSIX seconds, None where there is none, and so is ``valid_until``, from when on clients refuse it.
+    ``by_hash``: index files can be had by their digests.  ``files`` has what it lists by canonical path, relative to
+    the suite.
     """
 
     date: float | None
     by_hash: bool
     files: dict[str, Listed]
+    valid_until: float | None = None
 
 
 def signed_text(data: bytes) -> str:
@@ -101,7 +106,8 @@ def parse(data: bytes, signed: bool) -> Release:
             raise ValueError(f"it has a line that is no field: {line[:60]!r}")
     if not known:
         raise ValueError("it has no fields")
-    return Release(_date(fields.get("date")), fields.get("acquire-by-hash", "").lower() == "yes", files)
+    by_hash = fields.get("acquire-by-hash", "").lower() == "yes"
+    return Release(_date(fields.get("date")), by_hash, files, _date(fields.get("valid-until")))
 
 
 def _list(files: dict[str, Listed], algorithm: str, words: list[str]) -> None:
@@ -111,7 +117,9 @@ def _list(files: dict[str, Listed], algorithm: str, words: list[str]) -> None:
     if name is None or len(value) != 2 * DIGEST_BYTES[algorithm] or not re.fullmatch("[0-9a-f]+", value):
         return
     known = files.setdefault(name, Listed(size, {}))
-    if known.size == size:
+    if known.size != size and min(map(BY_STRENGTH.index, known.digests)) > BY_STRENGTH.index(algorithm):
+        files[name] = Listed(size, {algorithm: value})
+    elif known.size == size:
         known.digests[algorithm] = value
 
 
