@@ -318,6 +318,15 @@ class GenerationTests(RigCase):
         rig.net.pass_time(1000)
         self.assertEqual(self.number(rig), 1)
 
+    def test_dated_in_the_future(self) -> None:
+        """One that corrects a date in the future, for which clients refuse what is served, is older and is taken."""
+        rig = self.start()
+        self.mirror.publish(2, date=START + 86400)
+        self.assertEqual(self.number(rig), 2)
+        self.mirror.publish(3)
+        rig.net.pass_time(1000)
+        self.assertEqual(self.number(rig), 3)
+
     def test_not_a_release(self) -> None:
         """A page of a portal in the place of InRelease is not shown to clients that have something better."""
         rig = self.start()

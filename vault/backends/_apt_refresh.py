@@ -2,7 +2,8 @@
 
 the upstream has             what is done
 the Release files served     nothing; they are good for another while
-an older Release             it is not taken, unless it is another upstream than the one before
+an older Release             it is not taken, unless it is another upstream than the one before, or the one served is
+                             dated in the future
 half of a pair               waited for: one of Release and Release.gpg has changed, the other has not
 a newer Release              the index files that clients use are fetched by its digests; where one cannot be had,
                              that is waited for too
@@ -44,6 +45,9 @@ PAUSES = (1.0, 2.0, 4.0, 6.0, 8.0, 15.0, 30.0, 30.0, 60.0, 60.0)
 
 FIRST_PAUSES = (0.3, 0.6, 1.0)
 """The same while there is nothing to serve."""
+
+FUTURE = 10.0
+"""Seconds by which the date of a Release may be ahead for clients to take it: apt's ``Acquire::Max-FutureTime``."""
 
 LIKELY_FILES, LIKELY_SIZE, PACKED = 40, 1024 * 1024, ("xz", "gz", "bz2", "zst", "lzma")
 
@@ -247,7 +251,9 @@ async def _consider(
     generation = Generation(identity, kind, {}, {name: one.head for name, one in seen.items()}, release)
     if current is not None:
         new, old = generation.age_date(release), current.age_date(await current.read(kitchen))
-        if new is not None and old is not None and new < old and not suite.moved(backend.upstreams):
+        # One that is dated in the future clients refuse: what comes after it is the correction.
+        valid = old is not None and old <= kitchen.now() + FUTURE
+        if new is not None and old is not None and new < old and valid and not suite.moved(backend.upstreams):
             log.warn("{suite}: the upstream has an older Release than the one served; not taken", suite=suite.key(""))
             return
         await _complete(backend, kitchen, suite, release, suite.needed(kitchen.now()))
