@@ -148,6 +148,22 @@ class AbsentTests(RecordCase):
         rig.net.pass_time(60)
         self.assertEqual(rig.stored, before)
 
+    def test_repository_without(self) -> None:
+        """A repository that has no Release files is served on while the upstream is down, also after a restart."""
+        rig = self.start()
+        self.mirror.put("flat/Packages", b"Package: p\n\n", 1)
+        wanted = {"InRelease": 404, "Release": 404, "Packages": 200}
+        for down in (False, True, True):
+            self.mirror.down = down
+            for name, status in wanted.items():
+                client = rig.request(f"flat/{name}", "Cache-Control: max-age=0")
+                rig.net.pass_time(5)
+                self.assertEqual(client.status, status, client.raw)
+            rig.net.pass_time(300)
+            if down:
+                object.__setattr__(rig.backend, "state", type(rig.backend.state)())
+                rig.again()
+
     def test_many(self) -> None:
         """That there are too many of them does not disturb a suite which is just being met for the first time."""
         rig = self.start()

@@ -11,9 +11,9 @@ from zope.interface import implementer
 
 from vault.artifact import Digest, Head
 from vault.backends._apt_fetch import END, Hold, fetch, fetch_index
-from vault.backends._apt_freshness import freshen, refresh_behind
+from vault.backends._apt_freshness import REST, freshen, refresh_behind
 from vault.backends._apt_packages import Described
-from vault.backends._apt_refresh import pair_of
+from vault.backends._apt_refresh import Torn, pair_of
 from vault.backends._apt_suite import Generation, Suite
 from vault.errors import DigestMismatch, Missing, OtherVersion, Truncated, Unavailable, VaultError
 from vault.formats.apt_paths import join, relative
@@ -121,14 +121,21 @@ class IndexRecipe:
     async def find(self, kitchen: IKitchen, asked: Asked) -> Found:
         """As the generation lists it that the client has."""
         suite = await self.backend.suite_of(kitchen, self.path)
-        if suite.current is None:
-            with contextlib.suppress(Missing):
+        if suite.current is None and (suite.failure is None or kitchen.now() - suite.tried >= REST):
+            try:
                 await freshen(self.backend, kitchen, suite, False)
+            except Torn:
+                raise
+            except VaultError:
+                pass  # some repositories have no Release files, and what is kept of them is served as well
         generation = given(self.backend, kitchen, asked.notes, suite) or suite.current
         name = relative(self.path, suite.path)
         release = await generation.read(kitchen) if generation is not None else None
         if name is None or release is None or name not in release.files:
-            return await kitchen.find(self.backend.artifact(self.path, max_age=self.backend.ttl), asked)
+            found = await kitchen.find(self.backend.artifact(self.path, max_age=self.backend.ttl), asked)
+            if generation is None and name is not None and found.how is not How.BYPASS and not asked.head_only:
+                _note_whole(kitchen, suite, name, found)
+            return found
         try:
             return await _asked_for(self.backend, kitchen, suite, release, name)
         except (OtherVersion, Truncated) as error:
@@ -142,8 +149,12 @@ async def _asked_for(backend: AptBackend, kitchen: IKitchen, suite: Suite, relea
     if found.how is How.BYPASS:
         suite.note_asked(kitchen, name)
     else:
-        found.body.grown(END).addCallbacks(lambda whole: suite.note_asked(kitchen, name), lambda failure: None)
+        _note_whole(kitchen, suite, name, found)
     return found
+
+
+def _note_whole(kitchen: IKitchen, suite: Suite, name: str, found: Found) -> None:
+    found.body.grown(END).addCallbacks(lambda whole: suite.note_asked(kitchen, name), lambda failure: None)
 
 
 @implementer(IRecipe)

@@ -189,7 +189,7 @@ class Suite:
             with contextlib.suppress(CancelledError):  # at the vault's end it is written at once
                 await kitchen.sleep(SAVE_DELAY)
             current, kept = self._next or (self.current, self.kept)
-            if current is None and not kept:
+            if current is None and not kept and not self.asked:
                 return  # whoever asks for what is not there must not fill the disk with records of it
             try:
                 await self.save(kitchen, current, kept)
