@@ -11,7 +11,7 @@ from twisted.internet.address import IPv4Address
 from tests.backends.test_apt import NAME, SUITE, Mirror
 from tests.memory import START, Asked, Client, Rig, RigCase
 from tests.web.test_ahead import APT, get
-from vault.backends import _apt_packages, apt
+from vault.backends import _apt_packages, _apt_refresh, apt
 from vault.backends.apt import AptBackend
 from vault.formats import table
 
@@ -315,6 +315,25 @@ class ShownTests(RecordCase):
 
 class StopTests(RecordCase):
     """The vault is stopped, or configured again, just after a client asked."""
+
+    def test_being_sent(self) -> None:
+        """So is what is still coming when the configuration is read again."""
+        rig = self.start()
+        self.mirror.by_hash = False
+        self.mirror.publish(1)
+        with mock.patch.object(_apt_refresh, "LIKELY_FILES", 0):
+            self.assertEqual(self.number(rig), 1)
+        rig.origin.answer = lambda asked: asked.head(200, length=len(self.mirror.packages))
+        client = rig.request(f"{SUITE}/{NAME}")
+        rig.net.pass_time(1)
+        self.point_at(rig, "http://origin.test/")
+        rig.origin.last.send(self.mirror.packages)
+        rig.net.pass_time(1)
+        self.assertEqual((client.status, client.body), (200, self.mirror.packages))
+        rig.origin.answer = self.mirror.answer
+        self.mirror.publish(2, indexes=False)
+        rig.net.pass_time(1000)
+        self.assertEqual(self.number(rig), 1, "the index file is still the old one")
 
     def test_just_asked(self) -> None:
         """What the client asked for is needed in new generations all the same, however slow the disk is."""

@@ -46,11 +46,12 @@ END = 2**63
 class Hold:
     """How long one request is held: ``least`` seconds for each body, ``left`` for all that are tried one after another.
 
-    Each is given HOLD in any case.
+    Each is given HOLD in any case.  ``begun`` is True once one has begun to come.
     """
 
     least: float = HOLD
     left: float = PATIENT_HOLD
+    begun: bool = False
 
 
 log = Logger()
@@ -77,6 +78,7 @@ async def fetch(backend: AptBackend, kitchen: IKitchen, artifact: Artifact, hold
     for number, attempt in enumerate(wanted):
         try:
             found = await kitchen.fetch(attempt)
+            hold.begun = True
             await _wait(kitchen, found, artifact.size, hold)
             break
         except (OtherVersion, DigestMismatch) as error:
@@ -128,10 +130,12 @@ async def _wait(kitchen: IKitchen, found: Found, size: int | None, hold: Hold) -
         kitchen.sleep(0).addBoth(lambda slept: body.detach(reader))  # when the client has attached to it
 
 
-async def fetch_index(backend: AptBackend, kitchen: IKitchen, suite: Suite, release: Release, name: str) -> Found:
+async def fetch_index(
+    backend: AptBackend, kitchen: IKitchen, suite: Suite, release: Release, name: str, hold: Hold | None = None
+) -> Found:
     """An index file as a Release lists it; raises a VaultError."""
     artifact = backend.index_artifact(suite, name, release.files[name], release.by_hash)
-    found = await fetch(backend, kitchen, artifact, Hold(PATIENT_HOLD))
+    found = await fetch(backend, kitchen, artifact, hold or Hold(PATIENT_HOLD))
     if found.how is not How.BYPASS:
         backend.state.packages.describe(kitchen, name, artifact.key, found.body)
     return found

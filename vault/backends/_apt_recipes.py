@@ -7,10 +7,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
 from vault.artifact import Digest, Head
-from vault.backends._apt_fetch import END, Hold, fetch, fetch_index
+from vault.backends._apt_fetch import END, PATIENT_HOLD, Hold, fetch, fetch_index
 from vault.backends._apt_freshness import REST, freshen, refresh_behind
 from vault.backends._apt_packages import Described
 from vault.backends._apt_refresh import Torn, pair_of
@@ -134,7 +135,7 @@ class IndexRecipe:
         if name is None or release is None or name not in release.files:
             found = await kitchen.find(self.backend.artifact(self.path, max_age=self.backend.ttl), asked)
             if generation is None and name is not None and found.how is not How.BYPASS and not asked.head_only:
-                _note_whole(kitchen, suite, name, found)
+                found.body.grown(END).addCallbacks(lambda grown: suite.note_asked(kitchen, name), lambda failure: None)
             return found
         try:
             return await _asked_for(self.backend, kitchen, suite, release, name)
@@ -145,16 +146,31 @@ class IndexRecipe:
 
 async def _asked_for(backend: AptBackend, kitchen: IKitchen, suite: Suite, release: Release, name: str) -> Found:
     """An index file for a client: once it was had whole, new generations need it too."""
-    found = await fetch_index(backend, kitchen, suite, release, name)
+    if suite.asked_lately(kitchen, name):
+        return await fetch_index(backend, kitchen, suite, release, name)
+    hold, whole = Hold(PATIENT_HOLD), Deferred[bool]()
+    kitchen.behind(f"note {suite.path} {name}", lambda: _note(kitchen, suite, name, hold, whole))
+    try:
+        found = await fetch_index(backend, kitchen, suite, release, name, hold)
+    except BaseException:
+        whole.callback(False)
+        raise
     if found.how is How.BYPASS:
-        suite.note_asked(kitchen, name)
+        whole.callback(True)
     else:
-        _note_whole(kitchen, suite, name, found)
+        found.body.grown(END).addCallbacks(lambda grown: whole.callback(True), lambda failure: whole.callback(False))
     return found
 
 
-def _note_whole(kitchen: IKitchen, suite: Suite, name: str, found: Found) -> None:
-    found.body.grown(END).addCallbacks(lambda whole: suite.note_asked(kitchen, name), lambda failure: None)
+async def _note(kitchen: IKitchen, suite: Suite, name: str, hold: Hold, whole: Deferred[bool]) -> None:
+    try:
+        if await whole:
+            suite.note_asked(kitchen, name)
+    except CancelledError:
+        # The vault ends, or its configuration was read again: what has begun to come goes on, most likely to its end.
+        if hold.begun:
+            suite.note_asked(kitchen, name)
+            await suite.save_now(kitchen)
 
 
 @implementer(IRecipe)

@@ -188,15 +188,19 @@ class Suite:
         async def save() -> None:
             with contextlib.suppress(CancelledError):  # at the vault's end it is written at once
                 await kitchen.sleep(SAVE_DELAY)
-            current, kept = self._next or (self.current, self.kept)
-            if current is None and not kept and not self.asked:
-                return  # whoever asks for what is not there must not fill the disk with records of it
-            try:
-                await self.save(kitchen, current, kept)
-            except CancelledError:
-                await self.save(kitchen, current, kept)  # whoever stops the vault waits for it
+            await self.save_now(kitchen)
 
         kitchen.behind(f"record {self.path}", save)
+
+    async def save_now(self, kitchen: IKitchen) -> None:
+        """Write the record as all is now; cancelling does not end it."""
+        current, kept = self._next or (self.current, self.kept)
+        if current is None and not kept and not self.asked:
+            return  # whoever asks for what is not there must not fill the disk with records of it
+        try:
+            await self.save(kitchen, current, kept)
+        except CancelledError:
+            await self.save(kitchen, current, kept)  # whoever stops the vault waits for it
 
     # -- where it comes from ----------------------------------------------------------------------------------------
 
@@ -215,10 +219,13 @@ class Suite:
 
     def note_asked(self, kitchen: IKitchen, name: str) -> None:
         """A client asked for an index file: new generations need it too."""
-        now = kitchen.now()
-        if now - self.asked.get(name, float("-inf")) > ASKED_FOR / 8:
-            self.asked[name] = now
+        if not self.asked_lately(kitchen, name):
+            self.asked[name] = kitchen.now()
             self.save_soon(kitchen)
+
+    def asked_lately(self, kitchen: IKitchen, name: str) -> bool:
+        """True where nothing need be noted if a client asks for an index file."""
+        return kitchen.now() - self.asked.get(name, float("-inf")) <= ASKED_FOR / 8
 
     def note_used(self, kitchen: IKitchen) -> None:
         """A client asked for a Release file."""
