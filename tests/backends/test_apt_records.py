@@ -293,6 +293,24 @@ class ShownTests(RecordCase):
             self.assertEqual(rig.request(f"{SUITE}/{NAME}").body, self.mirror.packages)
             rig = self.start()
 
+    def test_short_ttl(self) -> None:
+        """So long it does, on its connection too, whatever ``generation_ttl`` says."""
+        rig = self.start(generation_ttl=0.0)
+        self.mirror.by_hash = False
+        self.mirror.publish(1)
+        old = self.mirror.packages
+        client = rig.request(f"{SUITE}/InRelease", APT)
+        self.assertEqual(rig.request(f"{SUITE}/{NAME}").body, old)
+        self.mirror.publish(2)
+        with mock.patch.object(Client, "PEER", IPv4Address("TCP", "192.0.2.51", 40000)):
+            rig.net.pass_time(35)
+            self.number(rig)
+            rig.net.pass_time(1)
+            self.assertEqual(self.number(rig), 2)
+        client.channel.dataReceived(get(f"{SUITE}/{NAME}"))
+        rig.net.pass_time(1)
+        self.assertIn(old, client.raw)
+
     def test_pair(self) -> None:
         """It gets the signature of the Release it got."""
         rig = self.start()

@@ -15,7 +15,7 @@ from vault.backends._apt_fetch import END, PATIENT_HOLD, Hold, fetch, fetch_inde
 from vault.backends._apt_freshness import REST, freshen, refresh_behind
 from vault.backends._apt_packages import Described
 from vault.backends._apt_refresh import Torn, pair_of
-from vault.backends._apt_suite import Generation, Suite
+from vault.backends._apt_suite import UPDATING, Generation, Suite
 from vault.errors import DigestMismatch, Missing, OtherVersion, Truncated, Unavailable, VaultError
 from vault.formats.apt_paths import join, relative
 from vault.formats.apt_release import Release, named
@@ -33,13 +33,6 @@ HANDED = 600.0
 """Seconds within which a client that asks again for a file which no index file describes wants another one."""
 
 
-SHOWN = 120.0
-"""Seconds for which it is known, over the end of its connection, which generation a client was given a Release file of.
-
-debootstrap has a connection for each file.
-"""
-
-
 def given(backend: AptBackend, kitchen: IKitchen, notes: dict[str, Any], suite: Suite) -> Generation | None:
     """The generation that the client was given the Release file of, while it is kept: this connection, else before."""
     identity = notes.get(f"apt {suite.key('')}")
@@ -55,7 +48,7 @@ def note_given(backend: AptBackend, kitchen: IKitchen, notes: dict[str, Any], su
     notes[f"apt {suite.key('')}"] = identity
     client = notes.get("client")
     if client is not None:
-        backend.shown(kitchen).note(f"{client} {suite.key('')} {identity}", SHOWN)
+        backend.shown(kitchen).note(f"{client} {suite.key('')} {identity}", UPDATING)
 
 
 @implementer(IRecipe)

@@ -32,6 +32,13 @@ MAX_RELEASE = 32 * 1024 * 1024
 KEPT = 100
 """Generations kept at most, beside the one that is served: a day of one that is published each quarter of an hour."""
 
+UPDATING = 120.0
+"""Seconds that an update takes at most.
+
+For so long a superseded generation is kept in any case, and it is known over the end of a connection which one the
+client was given a Release file of: debootstrap has a connection for each file.
+"""
+
 ASKED_FOR = 7 * 86400.0
 """Seconds for which an index file that a client asked for counts as needed in new generations."""
 
@@ -277,7 +284,7 @@ class Suite:
             kept.insert(0, retired)
         gone = [one for one in kept[KEPT:] if one.id != generation.id]
         kept = [one for one in kept[:KEPT] if one.id != generation.id]
-        gone += [one for one in kept if now - (one.retired or now) >= generation_ttl]
+        gone += [one for one in kept if now - (one.retired or now) >= max(generation_ttl, UPDATING)]
         kept = [one for one in kept if one not in gone]
         self._next = generation, kept
         before, self.upstreams = self.upstreams, frozenset(map(mark_of, upstreams))
