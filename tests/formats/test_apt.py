@@ -129,7 +129,7 @@ class ReleaseTests(SynchronousTestCase):
 
     def test_not_whole(self) -> None:
         """A file that is cut short, or a page of some portal, is not taken."""
-        for wrong in (SIGNED[:-40], SIGNED[:200], RELEASE, "<html></html>", ""):
+        for wrong in (SIGNED[:-40], SIGNED[:200], SIGNED.rstrip() + "x", SIGNED + "x\n", RELEASE, "<html></html>", ""):
             self.assertRaises(ValueError, signed_text, wrong.encode())
         for wrong in ("<html>\n<p>Log in</p>", "", "\n\n"):
             self.assertRaises(ValueError, parse, wrong.encode(), False)

@@ -67,8 +67,8 @@ def signed_text(data: bytes) -> str:
         raise ValueError("it does not begin as a signed message")
     _, blank, rest = rest.partition("\n\n")
     signed, mark, signature = rest.partition("\n" + BEGIN_SIGNATURE)
-    if not blank or not mark or END_SIGNATURE not in signature:
-        raise ValueError("its signature is missing or cut short")
+    if not blank or not mark or not signature.rstrip().endswith("\n" + END_SIGNATURE):
+        raise ValueError("its signature is missing or cut short, or something follows that apt does not take")
     return "\n".join(line.removeprefix("- ") for line in signed.split("\n")) + "\n"
 
 
