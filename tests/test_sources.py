@@ -174,6 +174,13 @@ class SilentTests(SourcesCase):
             self.here.net.pass_time(2)
             self.successResultOf(asking).abort()
 
+    def test_last(self) -> None:
+        """So is the last one, at once: it is asked only once."""
+        self.here.origin.answer = lambda asked: asked.answer(404)
+        self.second.answer = lambda asked: self.here.net.callLater(8, asked.answer)
+        self.successResultOf(self.ask(self.here, 8)).abort()
+        self.assertEqual(len(self.second.requests), 1)
+
     def test_alone(self) -> None:
         """So it is where there is no other, or where each may have something else."""
         self.here.origin.answer = lambda asked: self.here.net.callLater(8, asked.answer)

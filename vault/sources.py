@@ -122,14 +122,13 @@ class Sources:
 
         Where all may have the same, hosts that have said nothing lately, or just now, come last, with their full time.
         """
-        hosts = {urlsplit(url).netloc for url in artifact.urls}
+        hosts = [urlsplit(url).netloc for url in artifact.urls]
         silent: list[str] = []
-        for url in artifact.urls:
-            host = urlsplit(url).netloc
-            alone = artifact.in_order or all(other == host or self._silent.get(other) for other in hosts)
-            if alone or self._silent.get(host) is None:
-                yield url, not alone
-            if not alone and self._silent.get(host) is not None:
+        for number, (url, host) in enumerate(zip(artifact.urls, hosts, strict=True)):
+            last = artifact.in_order or all(one == host or self._silent.get(one) for one in hosts[number + 1 :])
+            if last or self._silent.get(host) is None:
+                yield url, not last
+            if not last and self._silent.get(host) is not None:
                 silent.append(url)
         yield from ((url, False) for url in silent)
 
