@@ -400,6 +400,27 @@ class GenerationTests(RigCase):
         self.assertEqual((client.status, client.body), (200, b"X-Number: 2\n"))
         self.assertEqual(rig.request(f"{SUITE}/Release.gpg").body, b"X-Number: 2\n")
 
+    def test_published_twice(self) -> None:
+        """What lies in the cache from a moment ago is no pair with the other half of the next generation but one."""
+        rig = self.start()
+        self.pair(1, 1)
+        self.assertEqual(rig.request(f"{SUITE}/Release").status, 200)
+        rig.net.pass_time(1000)
+
+        def meanwhile(asked: Asked) -> None:
+            self.mirror.answer(asked)
+            if asked.target.endswith("/Release"):
+                self.pair(3, 3)
+
+        self.pair(2, 2)
+        rig.origin.answer = meanwhile
+        for _ in range(8):
+            client = rig.request(f"{SUITE}/Release")
+            rig.net.pass_time(1)
+            self.assertEqual(rig.request(f"{SUITE}/Release.gpg").body, client.body)
+            rig.net.pass_time(4)
+        self.assertEqual(client.body, b"X-Number: 3\n")
+
     def test_signature_published_first(self) -> None:
         """A signature that is a little older than its Release is served at once when both are not new."""
         rig = self.start()

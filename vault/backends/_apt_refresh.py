@@ -188,7 +188,25 @@ async def _pair(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> dict[st
         _check_pair(kitchen, suite, known, release, signature)
     elif _doubtful(kitchen, suite, release, signature):
         raise Torn("Release.gpg is older than Release")
-    return {"Release": release, "Release.gpg": signature}
+    pair = {"Release": release, "Release.gpg": signature}
+    served = {} if known is None else {name: body.sha256 for name, body in known.bodies.items()}
+    if any(served.get(name) != one.digest for name, one in pair.items()):
+        await _confirm_pair(backend, kitchen, suite, pair)
+    return pair
+
+
+async def _confirm_pair(backend: AptBackend, kitchen: IKitchen, suite: Suite, pair: dict[str, Seen]) -> None:
+    """Look at both halves of a new pair once more, in the other order; raises Torn where one of them is another now.
+
+    One may lie in the cache for some seconds, or two generations may have been published between the two.
+    """
+    if not all(one.sure for one in pair.values()):
+        return
+    for name in reversed(pair):
+        await kitchen.remove(suite.key(name))
+        again = await see(backend, kitchen, suite, name)
+        if again is None or again.digest != pair[name].digest:
+            raise Torn(f"{name} has just changed")
 
 
 def _lag(release: Head, signature: Head) -> float:
