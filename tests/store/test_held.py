@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tests.store.fakes import StoreCase
+from vault.store.body import OpenFile
 from vault.store.held import HELD, SHORT
 from vault.store.store import Store
 
@@ -61,6 +63,36 @@ class HeldTests(StoreCase):
         self.wait(self.store.remove("b/k"))
         self.assertEqual(self.descriptors(), 0)
         self.assertIsNone(self.content(self.store, "b/k"))
+
+    def open_file(self) -> OpenFile:
+        """The file of the entry, opened as for a client."""
+        return OpenFile(self.store.layout.open("b/k"))
+
+    def test_removed_while_it_is_opened(self) -> None:
+        """What is removed between being opened and being held is not held: nobody would let go of it."""
+        row = self.store.index.find("b/k")
+        assert row is not None
+        file = self.open_file()
+        found = os.fstat(file.descriptor)
+        self.wait(self.store.remove("b/k"))
+        self.store.held.keep(row, file, found)
+        del file
+        self.assertEqual(self.descriptors(), 0)
+
+    def test_opened_while_it_is_removed(self) -> None:
+        """Nor is what is opened and held just before its name goes."""
+        row = self.store.index.find("b/k")
+        assert row is not None
+        remove = self.store.layout.remove
+
+        def opened_before(path: str) -> None:
+            file = self.open_file()
+            self.store.held.keep(row, file, os.fstat(file.descriptor))
+            remove(path)
+
+        self.patch(self.store.layout, "remove", opened_before)
+        self.wait(self.store.remove("b/k"))
+        self.assertEqual(self.descriptors(), 0)
 
     def test_bound(self) -> None:
         """Few files are held, those used last, and no long ones."""

@@ -47,12 +47,15 @@ class HeldFiles:
         if held is None:
             return
         with self._lock:
+            # Removed or replaced since: ``drop`` was here already, and nobody would ask for it again.
+            if _state(os.fstat(held.descriptor)) != _state(found):
+                return
             self._files[row.key] = held, _state(found)
             if len(self._files) > HELD:
                 self._files.popitem(last=False)
 
     def drop(self, key: str) -> None:
-        """Let go of the file of an entry that is removed or replaced."""
+        """Let go of the file of an entry; to be called after it was removed or replaced, which ``keep`` sees then."""
         with self._lock:
             self._files.pop(key, None)
 

@@ -77,11 +77,11 @@ def _there(store: Store, row: Row) -> bool:
 
 def _unlink(store: Store, row: Row) -> None:
     store.reading.pop(row.key, None)
-    store.held.drop(row.key)
     try:
         store.layout.remove(row.path)
     except OSError as error:
         store.log.error("{path} could not be removed: {error}", path=row.path, error=error.strerror)
+    store.held.drop(row.key)  # not before: the reactor's thread may just be opening it, to hold it
 
 
 def recheck(store: Store, row: Row, file: OpenFile, found: os.stat_result) -> bool:
