@@ -270,6 +270,29 @@ class KitchenTests(RigCase):
         rig.kitchen.stop()
         self.assertTrue(begun[1].called)
 
+    def test_saved_although_stopped_again(self) -> None:
+        """A kitchen that is stopped before it could begin ends after the one before it: whoever is next waits too."""
+        rig = self.rig()
+        saved: Deferred[None] = Deferred()
+        first = rig.kitchen
+
+        async def work() -> None:
+            try:
+                await first.sleep(1000)
+            except CancelledError:
+                await saved
+
+        first.behind("work", work)
+        rig.net.pass_time()
+        rig.again()
+        rig.kitchen.behind("begin", rig.kitchen.ready)
+        rig.net.pass_time()
+        rig.again()
+        ready = rig.run(rig.kitchen.ready())
+        self.assertNoResult(ready)
+        saved.callback(None)
+        self.successResultOf(ready)
+
     def test_saved_at_the_end(self) -> None:
         """What is cancelled may save what it knows; the kitchen that comes next waits for that, but not for ever."""
         for wait in (1.0, 100.0):

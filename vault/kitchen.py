@@ -67,7 +67,9 @@ class Kitchen:
         running = list(self._behind.values())
         for one in running:
             one.cancel()
-        ended = [*running, *(member.stop() for member in self._members.values())]
+        # Who comes next waits also for the one before this one, which may still be saving.
+        before = [] if self._before is None or self._before.called else [self._before]
+        ended = [*before, *running, *(member.stop() for member in self._members.values())]
         return DeferredList(ended, consumeErrors=True).addCallback(lambda results: None)
 
     def follow(self, ended: Deferred[None]) -> None:
