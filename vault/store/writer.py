@@ -29,8 +29,13 @@ from vault.urls import plain
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-HIGH_WATER = 736 * 1024
-LOW_WATER = 608 * 1024
+HIGH_WATER = 576 * 1024
+LOW_WATER = 512 * 1024
+"""Above and below which the upstream is paused and goes on: while the disk's thread has one large piece the next comes.
+
+With more and smaller ones the two threads get in each other's way: a fast fill costs a third more of the processor.
+"""
+
 SMALL = 4096
 JOINED = 64 * 1024
 BATCH = 128 * 1024
