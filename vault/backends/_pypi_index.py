@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
@@ -59,7 +58,7 @@ SHORT = "../files/"
 REMEMBERED = 1000
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Index:
     """One index, or several in the order to ask; times are seconds.
 
@@ -67,7 +66,7 @@ class Index:
     begin with, where they are not to be relative.  ``recent`` are documents that were just used, ``unreadable`` the
     pages that cannot be read: when to ask again, their digest, and what is wrong.  ``refused`` are URLs of files that
     their host did not give though the page has just named them, and until when not to read it again for them.
-    ``coming`` are the pages that are being read from the index.
+    ``coming`` are the pages that are being read from the index, ``artifacts`` those that were asked for, by place.
     """
 
     backend: str
@@ -78,10 +77,11 @@ class Index:
     min_release_age: float = 0.0
     exempt: frozenset[str] = frozenset()
     public_url: str | None = None
-    unreadable: dict[str, tuple[float, str, str]] = field(default_factory=dict, repr=False)
-    refused: dict[str, float] = field(default_factory=dict, repr=False)
-    coming: dict[str, Found] = field(default_factory=dict, repr=False)
-    recent: Recent = field(default_factory=Recent, repr=False)
+    unreadable: dict[str, tuple[float, str, str]] = field(default_factory=dict, compare=False, repr=False)
+    refused: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
+    coming: dict[str, Found] = field(default_factory=dict, compare=False, repr=False)
+    artifacts: dict[str, Artifact] = field(default_factory=dict, compare=False, repr=False)
+    recent: Recent = field(default_factory=Recent, compare=False, repr=False)
 
     def least_age(self, project: str | None) -> float:
         """How old (seconds) the files of a project must be to be shown; 0 where they need not."""
@@ -109,7 +109,30 @@ class Page:
     @property
     def artifact(self) -> Artifact:
         """The page itself; an index that is down must not let the next one answer for it (dependency confusion)."""
-        return _artifact(self.index, self.project, self.place)
+        known = self.index.artifacts
+        if self.place not in known:
+            if len(known) >= REMEMBERED:
+                known.clear()
+            known[self.place] = self._artifact()
+        return known[self.place]
+
+    def _artifact(self) -> Artifact:
+        if self.project is not None and not is_name(self.project):
+            raise Missing("there is no project of such a name")  # it may be a way to elsewhere on the index's host
+        path = "" if self.project is None else f"{quote(self.project, safe='')}/"
+        return Artifact(
+            key=f"{self.place}/source",
+            urls=tuple(url + path for url in self.index.urls),
+            headers=(("Accept", ACCEPT),),
+            max_age=self.index.ttl,
+            backend=self.index.backend,
+            in_order=True,
+            supersedes=not_older,
+            gone_ttl=self.index.gone_ttl,
+            note_url=True,
+            limit=LARGEST,
+            kept_anyway=True,  # what servers of private indexes mark so is meant for all who may ask this vault
+        )
 
     async def source(self, kitchen: IKitchen, no_cache: bool = False, at_once: bool = False) -> Source:
         """The page as the index sent it, whole; an earlier one where the index's answer breaks off.
@@ -339,26 +362,6 @@ class Page:
                 unreadable.clear()
             unreadable[self.place] = kitchen.now() + self.index.negative_ttl, source.sha256, message
         raise BrokenAnswer(message)
-
-
-@lru_cache(256)
-def _artifact(index: Index, project: str | None, place: str) -> Artifact:
-    if project is not None and not is_name(project):
-        raise Missing("there is no project of such a name")  # it may be a way to elsewhere on the index's host
-    path = "" if project is None else f"{quote(project, safe='')}/"
-    return Artifact(
-        key=f"{place}/source",
-        urls=tuple(url + path for url in index.urls),
-        headers=(("Accept", ACCEPT),),
-        max_age=index.ttl,
-        backend=index.backend,
-        in_order=True,
-        supersedes=not_older,
-        gone_ttl=index.gone_ttl,
-        note_url=True,
-        limit=LARGEST,
-        kept_anyway=True,  # what servers of private indexes mark so is meant for all who may ask this vault
-    )
 
 
 def _built(
