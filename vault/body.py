@@ -290,8 +290,7 @@ class Delivery:
         """True when what was written to the transport is on its way, so that the file's bytes come after it."""
         transport = self._transport
         if transport.dataBuffer or transport._tempDataBuffer:
-            if self._body.ready(self._at, 1):
-                self._put_cork()
+            self._put_cork()
             transport.doWrite()
         if transport.dataBuffer or transport._tempDataBuffer:
             # Nothing tells when a little has drained; a client that does not take even that is looked at ever less.
@@ -302,7 +301,8 @@ class Delivery:
         return True
 
     def _put_cork(self) -> None:
-        if self._cork is None and self._body.complete and self._limit is None:
+        wanted = self._cork is None and self._body.complete and self._limit is None
+        if wanted and self._body.ready(self._at, 1):  # else what is held back would wait for the medium
             self._cork = Cork(self._transport.socket)
 
     def _flush_again(self) -> None:
