@@ -8,6 +8,7 @@ import socket
 from unittest import skipIf
 
 from twisted.internet import task
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 
 from tests.store.fakes import InlineDisk
@@ -15,7 +16,7 @@ from tests.store.socket_case import DATA, SocketCase, clock
 from vault.artifact import Head
 from vault.body import TOGETHER, ClientGone
 from vault.errors import Truncated
-from vault.sendfile import plain_transport
+from vault.sendfile import plain_transport, without_pacing
 from vault.store.body import OpenFile, StoredBody
 
 
@@ -242,3 +243,18 @@ class SendfileTests(SocketCase):
         self.assertIsNone(plain_transport(self.request))
         await self.deliver(self.stored(), (0, None))
         await self.check(DATA)
+
+    @skipIf(not hasattr(socket, "TCP_CONGESTION"), "the system's congestion control cannot be chosen")
+    async def test_pacing(self) -> None:
+        """A client on this machine is sent to without pacing; one elsewhere by what the machine's owner has chosen."""
+        before = self.congestion()
+        self.server.getPeer = lambda: IPv4Address("TCP", "192.0.2.1", 1)
+        without_pacing(self.server)
+        self.assertEqual(self.congestion(), before)
+        del self.server.getPeer
+        without_pacing(self.server)
+        self.assertEqual(self.congestion(), b"reno")
+
+    def congestion(self) -> bytes:
+        """The congestion control of the server's socket."""
+        return self.server.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+from unittest import skipIf
 
 from twisted.internet import reactor
 from twisted.internet.address import IPv6Address, UNIXAddress
@@ -414,6 +415,31 @@ class SocketTests(TestCase):
         self.assertEqual(await deferToThread(client, "http/1.0"), "http/1.0")
         self.assertEqual(await deferToThread(client, "h2", "http/1.0", "http/1.1"), "http/1.1")
 
+    @skipIf(not hasattr(socket, "TCP_CONGESTION"), "the system's congestion control cannot be chosen")
+    async def test_no_pacing(self) -> None:
+        """A client on this machine is sent to as fast as it takes it, over plain TCP and over TLS."""
+        authority = Authority(Path(self.mktemp()))
+        pem = authority.server_file
+        endpoint = serverFromString(reactor, f"ssl:0:interface=127.0.0.1:privateKey={pem}:certKey={pem}")
+        secure: Any = await endpoint.listen(self.site)
+        self.addCleanup(secure.stopListening)
+
+        def client(connection: socket.socket) -> bytes:
+            connection.sendall(b"GET /pace HTTP/1.0\r\n\r\n")
+            answer = b""
+            while part := connection.recv(65536):
+                answer += part
+            return answer
+
+        def secure_client() -> bytes:
+            context = ssl.create_default_context(cafile=authority.ca_file)
+            plain = socket.create_connection(("127.0.0.1", secure.getHost().port), timeout=10)
+            with context.wrap_socket(plain, server_hostname="localhost") as connection:
+                return client(connection)
+
+        self.assertTrue((await self.talk(client)).endswith(b"reno"))
+        self.assertTrue((await deferToThread(secure_client)).endswith(b"reno"))
+
     async def test_refusal_is_read(self) -> None:
         """A refusal arrives even where the client goes on sending what nobody reads."""
 
@@ -459,7 +485,7 @@ LARGE = 24 << 20
 
 
 class Recorder(Resource):
-    """Answers ``/abort`` with a part and a reset, ``/large`` with many bytes."""
+    """Answers ``/abort`` with a part and a reset, ``/large`` with many bytes, ``/pace`` with its congestion control."""
 
     isLeaf = True
 
@@ -471,6 +497,9 @@ class Recorder(Resource):
         """Answer."""
         if request.uri == b"/large":
             return bytes(LARGE)
+        if request.uri == b"/pace":
+            connection = request.channel.transport.socket  # of TLS too, whose handle is another thing
+            return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
         request.write(b"part")
         reactor.callLater(0.1, request.abort)
         return NOT_DONE_YET

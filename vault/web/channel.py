@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from twisted.web.http_headers import Headers
 
+from vault.sendfile import without_pacing
 from vault.web.ahead import Ahead
 from vault.web.errors import plain_text, reason_phrase
 from vault.web.headers import date_of
@@ -89,6 +90,7 @@ class VaultChannel(HTTPChannel):
         self._ahead = Ahead(self)
         self._deadline = Deadline(self.site.reactor)
         socket = self.transport.transport if self.isSecure() else self.transport
+        without_pacing(socket)
         self.stall = StallWatch(
             self.site.reactor, lambda: unsent_bytes(socket), lambda: self.site.limits.stall_timeout, self._stalled
         )
