@@ -288,7 +288,9 @@ class StaleTests(ExpiredCase):
             rig.request(path)
         before = len(rig.origin.requests)
         self.assertServed(rig.request("old"), "STALE")
-        self.assertEqual(rig.request("z").status, 503)
+        refused = rig.request("z")
+        self.assertEqual(refused.status, 503)
+        self.assertEqual(refused.headers["cache-status"], "ArtifactVault; detail=destination_unavailable")
         self.assertEqual(len(rig.origin.requests), before)
 
     def test_offline(self) -> None:
@@ -389,7 +391,9 @@ class AbsentTests(RigCase):
         """Offline, what is not stored is unavailable, and nobody is asked."""
         rig = self.rig(offline=True)
         for method in ("GET", "HEAD"):
-            self.assertEqual(rig.request(method=method).status, 503)
+            client = rig.request(method=method)
+            self.assertEqual(client.status, 503)
+            self.assertEqual(client.headers["cache-status"], "ArtifactVault; detail=destination_unavailable")
         self.assertEqual(rig.origin.wires, [])
 
 

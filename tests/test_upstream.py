@@ -592,7 +592,7 @@ class LimitTests(UpstreamCase):
             self.ask(rig, f"http://{name}/").discard()
             self.assertLessEqual(len(rig.upstream._hosts), MOST_HOSTS)
         self.assertEqual(rig.free_slots("busy.test"), 3)
-        self.assertEqual(type(self.error(rig, seconds=0)), errors.Unavailable)
+        self.assertEqual(type(self.error(rig, seconds=0)), errors.LeftAlone)
         busy.abort()
 
     def test_reused_connection_closed(self) -> None:

@@ -14,7 +14,7 @@ class VaultError(Exception):
 
     ``status`` is the HTTP status a client gets, ``proxy_error`` the error type of RFC 9209 section 2.3, and
     ``retry_after`` (seconds, at most 60) goes into ``Retry-After`` when the failure may pass.  ``remembered`` is True
-    where it is told from memory and nobody was asked again.
+    where nobody was asked for it: it is told from memory, or by what the vault was told earlier.
     """
 
     status: ClassVar[int] = 500
@@ -157,10 +157,16 @@ class Abandoned(Unavailable):
     """The vault itself gave up asking one upstream, since another has what is wanted."""
 
 
+class LeftAlone(Unavailable):
+    """The upstream has asked not to be asked for a while (``Retry-After``)."""
+
+    remembered = True
+
+
 class Offline(Unavailable):
     """The vault is told not to ask upstream, and has nothing stored."""
 
-    proxy_error = "destination_unavailable"
+    remembered = True
 
 
 class Truncated(UpstreamError):

@@ -41,6 +41,7 @@ from vault.errors import (
     ConnectionRefused,
     CutAnswer,
     ForbiddenTarget,
+    LeftAlone,
     NameNotFound,
     Timeout,
     TLSFailed,
@@ -216,7 +217,7 @@ class Upstream:
         host = self._host(authority)
         rest = host.gate - self._seconds()
         if rest > 0:
-            raise Unavailable(f"{authority} asked to be left alone for a while", rest)
+            raise LeftAlone(f"{authority} asked to be left alone for a while", rest)
         if spare and host.slots.tokens <= self.options.max_connections // 2:
             raise Unavailable(f"all connections to {authority} are in use")
         await self._within(host.slots.acquire(), LONGEST_QUEUE, f"all connections to {authority} are in use")
