@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable
 
@@ -161,6 +162,23 @@ class ResumeTests(FeedCase):
             self.assertEqual(rig.request().body, b"abcdefghij")
             self.assertIsNone(rig.origin.last.get("Range"))
 
+    def test_changed_with_digest(self) -> None:
+        """A digest that only the first answer named does not make another version's bytes fit."""
+        rig = self.rig()
+        other = b"abcdefghij"
+
+        def digest(body: bytes) -> str:
+            return f"Repr-Digest: sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
+
+        client = self.break_off(
+            rig,
+            5,
+            (*STRONG, digest(BODY)),
+            lambda asked: asked.answer(200, 'ETag: "2"', f"Date: {DATE}", digest(other), body=other),
+        )
+        self.assertCut(client, rig)
+        self.assertTrue(BODY.startswith(client.body), client.body)
+
     def test_wrong_range(self) -> None:
         """A 206 for other bytes than those asked for is not taken."""
         for content in (
@@ -221,6 +239,35 @@ class UnknownLengthTests(FeedCase):
         client = self.break_off(rig, 5, STRONG, answer, None)
         self.assertEqual((client.body, client.whole), (BODY, True))
 
+    def test_open_total(self) -> None:
+        """A 206 that does not know the total is not the end, wherever it ends: only asking for more tells."""
+        rig = self.rig()
+
+        def answer(asked: Asked) -> None:
+            start = int((asked.get("Range") or "").removeprefix("bytes=").partition("-")[0])
+            stop = min(start + 2, 10)
+            if start == 10:
+                asked.answer(416, "Content-Range: bytes */10")
+            else:
+                asked.answer(206, f"Content-Range: bytes {start}-{stop - 1}/*", *STRONG, body=BODY[start:stop])
+
+        client = self.break_off(rig, 5, STRONG, answer, None)
+        self.assertEqual((client.body, client.whole), (BODY, True))
+        self.assertEqual(rig.stored, 1)
+
+    def test_no_end(self) -> None:
+        """An answer whose end nothing would tell from a break does not take the place of one whose end is marked."""
+        rig = self.rig()
+
+        def answer(asked: Asked) -> None:
+            asked.head(200, *STRONG, "Connection: close")
+            asked.send(BODY[:7])
+            asked.close()
+
+        client = self.break_off(rig, 5, STRONG, answer, None)
+        self.assertFalse(client.whole)
+        self.assertEqual(rig.stored, 0)
+
     def test_shorter_whole(self) -> None:
         """A whole answer that ends before what was there already cannot be the same: the client is cut off."""
         rig = self.rig()
@@ -274,6 +321,20 @@ class NextURLTests(FeedCase):
         rig.net.pass_time(30)
         self.assertTrue(self.successResultOf(found).body.complete)
         self.assertEqual((rig.stored, second.last.get("range")), (1, "bytes=4-"))
+
+    def test_proved_here(self) -> None:
+        """With a digest known in advance, the same host may send the rest under another tag, as farms of servers do."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.head(200, *STRONG, length=10)
+        artifact = rig.artifact(digest=Digest("sha256", hashlib.sha256(BODY).hexdigest()))
+        found = rig.run(rig.kitchen.fetch(artifact))
+        first = rig.origin.last
+        rig.origin.answer = lambda asked: ranged(asked, 'ETag: "2"')
+        first.send(BODY[:4])
+        rig.net.pass_time(0.05)
+        first.close()
+        rig.net.pass_time(30)
+        self.assertTrue(self.successResultOf(found).body.complete)
 
     def test_standing_still(self) -> None:
         """A mirror that stops in the middle is left after ten seconds, before clients leave, if there is a digest."""

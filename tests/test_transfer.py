@@ -399,6 +399,21 @@ class PartialTests(RigCase):
         self.assertEqual((asked.get("Range"), asked.get("If-Range")), ("bytes=5-", '"1"'))
         self.assertEqual(len(rig.origin.requests), 1)
 
+    def test_206_open(self) -> None:
+        """A 206 that ends early and does not name the total does not make the body shorter than was announced."""
+        rig = self.leave_partial()
+
+        def answer(asked: Asked) -> None:
+            start = int((asked.get("Range") or "").removeprefix("bytes=").partition("-")[0])
+            stop = min(start + 2, 10)
+            asked.answer(206, f"Content-Range: bytes {start}-{stop - 1}/*", *STRONG, body=BODY[start:stop])
+
+        rig.origin.answer = answer
+        client = rig.request()
+        rig.net.pass_time(10)
+        self.assertEqual((client.status, client.headers["content-length"], client.body), (200, "10", BODY))
+        self.assertEqual(rig.stored, 1)
+
     def test_dated(self) -> None:
         """It is gone on with by its date, too, where there is no tag."""
         dated = ("Last-Modified: Sun, 01 Nov 2026 08:00:00 GMT", f"Date: {DATE}")

@@ -190,6 +190,21 @@ class DelimitedTests(UpstreamCase):
         self.assertFalse(self.delimited("HTTP/1.1 200 OK").delimited)
         self.assertFalse(self.delimited("HTTP/1.1 200 OK", "Connection: close").delimited)
 
+    def test_broken(self) -> None:
+        """A connection that breaks is no end of a body that ends with its connection; an orderly close is."""
+        for error, whole in (
+            (None, True),
+            (net.ConnectionLost(), False),
+            (SSL.Error([("SSL routines", "", "eof")]), False),
+        ):
+            rig = self.rig()
+            rig.origin.answer = lambda asked: asked.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+            ended: list[object] = []
+            self.ask(rig).deliver(lambda data: None, ended.append)
+            rig.origin.last.close(error)
+            rig.net.pass_time()
+            self.assertEqual([one is None for one in ended], [whole], error)
+
 
 class BodyTests(UpstreamCase):
     """Bodies, their pace and their end."""

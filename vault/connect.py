@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
     IHostnameResolver,
@@ -34,6 +35,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import trustRootFromCertificates
 from twisted.python.failure import Failure
 from twisted.web.client import URI, BrowserLikePolicyForHTTPS
+from twisted.web.http import _DataLoss
 from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import directlyProvides, implementer
 
@@ -302,6 +304,7 @@ class Endpoints:
             asked: Deferred[Any] = request(parameters)
             parser = getattr(protocol, "_parser", None)
             bound_head(parser, transport)
+            tell_breaks(parser)
 
             def remember(response: Any) -> Any:
                 self.framings[response] = Framing.of(parser)
@@ -353,6 +356,32 @@ def bound_head(parser: Any, transport: Any) -> None:
             receive(line)
 
     parser.lineReceived = counted
+
+
+def tell_breaks(parser: Any) -> None:
+    """Have a body that only the closing of its connection ends fail where that was no orderly close.
+
+    Twisted takes a reset, and TLS that ends without close_notify, for its end as well (RFC 9112 sections 8 and 9.8).
+    """
+    lost = getattr(parser, "connectionLost", None)
+    if lost is None:
+        return
+
+    def ended(reason: Any = None) -> None:
+        by_closing = getattr(getattr(parser, "bodyDecoder", None), "contentLength", 0) is None
+        if by_closing and isinstance(reason, Failure) and not reason.check(ConnectionDone):
+            parser.bodyDecoder = _BrokenOff()
+        lost(reason)
+
+    parser.connectionLost = ended
+
+
+class _BrokenOff:
+    """Stands for the decoder of a body that broke off."""
+
+    def noMoreData(self) -> None:
+        """What a decoder says in the middle of a body whose length it knows."""
+        raise _DataLoss("the connection broke before the end of the body")
 
 
 def tls_policy(ca_file: Path | None) -> IPolicyForHTTPS:

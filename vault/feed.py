@@ -91,6 +91,8 @@ class Feed:
         self._clock = clock
         self._bandwidth = bandwidth
         self._skip = 0
+        self._delimited = answer.delimited
+        self._partly = _leaves_total_open(answer)
         self._held: set[str] = set()
         self._stopped: Truncated | None = None
         self._sleeping: Deferred[None] | None = None
@@ -184,7 +186,8 @@ class Feed:
     def _whole(self) -> bool:
         if self._end is not None:
             return self.writer.received == self._end
-        return self._skip == 0
+        # Where the end of a part is not said to be that of the whole, only asking for more tells.
+        return self._skip == 0 and not self._partly
 
     async def _pause(self, seconds: float) -> None:
         if self._stopped is not None:
@@ -264,7 +267,7 @@ class Feed:
         # Where each may have something else under that name, only the one that began can go on.
         urls = (self._origin,) if self.artifact.in_order else self.artifact.urls
         url = urls[self._url % len(urls)]
-        proved = self.writer.hashes.expected is not None  # the digest tells at the end, whoever sends the rest
+        proved = self.artifact.digest is not None  # the digest tells at the end, whoever sends the rest
         hurried = hurried and len({origin_of(one) for one in urls}) > 1
         direct, self._direct = self._direct, False
         if direct:
@@ -290,7 +293,7 @@ class Feed:
         self._skip = 0
         # A redirect may lead to another mirror than before.
         elsewhere = elsewhere or origin_of(answer.url) != origin_of(self._came_from)
-        if answer.status == 206 and ((proved and elsewhere) or not contradicts(self._head, answer.head, elsewhere)):
+        if answer.status == 206 and (self._proves(answer) or not contradicts(self._head, answer.head, elsewhere)):
             found = content_range(answer.head)
             length = self.writer.body.length
             same_length = found is not None and (found[2] == length or (not elsewhere and None in (length, found[2])))
@@ -300,7 +303,7 @@ class Feed:
                 return answer
         elif (
             answer.status in (200, 203)
-            and self._same(answer.head, elsewhere)
+            and self._same(answer, elsewhere)
             and (answer.length == self.writer.body.length or (not elsewhere and None in (answer.length, self._end)))
         ):
             # It does not know ranges: what is there already is read once more and dropped.
@@ -318,13 +321,31 @@ class Feed:
 
     def _moved_to(self, answer: Answer, elsewhere: bool) -> None:
         """The rest comes from ``answer``: if that breaks off too, its host is asked first."""
+        self._partly = _leaves_total_open(answer)
         self._direct = answer.url != answer.asked
         if not elsewhere:
             self._came_from = answer.url
 
-    def _same(self, found: Head, elsewhere: bool) -> bool:
-        if self.writer.hashes.expected is not None:
+    def _same(self, answer: Answer, elsewhere: bool) -> bool:
+        if self._proves(answer):
             return True
+        if self._end is None and self._delimited and not answer.delimited:
+            return False  # nothing would tell its end from a break
         if elsewhere:
-            return same_elsewhere(self._head, found)
-        return same_representation(self._head, found)
+            return same_elsewhere(self._head, answer.head)
+        return same_representation(self._head, answer.head)
+
+    def _proves(self, answer: Answer) -> bool:
+        """True where the digest will tell whether the rest belongs to what has come.
+
+        It was known in advance, or this answer has it too: one that only the first answer named says nothing about
+        an answer that names another.
+        """
+        expected = self.writer.hashes.expected
+        return expected is not None and self.artifact.digest_of(answer.head) == expected
+
+
+def _leaves_total_open(answer: Answer) -> bool:
+    """True for a part of a body whose length it does not know (RFC 9110 section 14.4)."""
+    found = content_range(answer.head) if answer.status == 206 else None
+    return found is not None and found[2] is None

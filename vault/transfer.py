@@ -187,7 +187,7 @@ class Transfer:
         if answer.status == 206:
             assert partial is not None
             found = content_range(answer.head)
-            length = found[2] if found is not None else None
+            length = partial.length if found is None or found[2] is None else found[2]
             # The upstream confirmed with If-Range that this is what it has now.
             head = replace(partial.head, requested_at=answer.head.requested_at, received_at=answer.head.received_at)
             writer = await self._store.create(self.artifact.key, head, length, self.artifact.digest_of(head), partial)
@@ -333,7 +333,8 @@ class Transfer:
             return answer, None
         found = content_range(answer.head)
         elsewhere = mark_of(answer.asked) != partial.asked
-        proved = elsewhere and self.artifact.digest_of(partial.head) is not None  # the digest tells at the end
+        digest = self.artifact.digest_of(partial.head)
+        proved = elsewhere and digest is not None and digest == self.artifact.digest_of(answer.head)
         if (
             answer.status == 206
             and found is not None
