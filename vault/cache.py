@@ -114,7 +114,7 @@ class Cache:
         """
         key = artifact.key
         found = self._running(artifact)
-        if found is not None:
+        if found is not None and not self._refreshing(artifact):
             return found
         stored = await self._store.find(key)
         if stored is not None and await contradicted(self._store, stored, artifact):
@@ -124,7 +124,8 @@ class Cache:
         while (transfer := self.transfers.get(key)) is not None and transfer.failing:
             await transfer.gone()  # it still holds the partial file that the next one goes on with
         found = self._running(artifact)  # another request may have begun a fill while the store was asked
-        if found is not None:
+        old_will_do = stored is not None and self._refreshing(artifact) and self._good(artifact, stored, no_cache)
+        if found is not None and not old_will_do:
             return found
         if stored is None and artifact.digest is not None and key not in self.transfers:
             stored = await self._store.adopt_twin(key, artifact.digest)
@@ -141,10 +142,17 @@ class Cache:
             return None
         body = transfer.body
         whole = body.complete or body.size == body.length
+        fwd = "stale" if transfer.refreshes else "uri-miss"
         return Found(
-            body, How.HIT if whole else How.JOINED, fwd=None if whole else "uri-miss", collapsed=not whole,
+            body, How.HIT if whole else How.JOINED, fwd=None if whole else fwd, collapsed=not whole,
             stored=not whole, ttl=lifetime(body.head, artifact), ahead=partial(self._ahead, artifact, body),
         )  # fmt: skip
+
+    def _refreshing(self, artifact: Artifact) -> bool:
+        """True while something newer than what is stored is on its way, and not yet whole."""
+        transfer = self.transfers.get(artifact.key)
+        body = None if transfer is None else transfer.body
+        return body is not None and not body.complete and transfer is not None and transfer.refreshes
 
     def _foreign(self, artifact: Artifact) -> bool:
         """True while something else is being fetched under the key: from elsewhere, or with another digest."""
@@ -159,9 +167,7 @@ class Cache:
     async def _stored(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> Found:
         now = self._now()
         ttl = lifetime(stored.head, artifact)
-        again = no_cache and ttl is not None and elapsed(stored.head, now) > min(5, ttl)
-        # It came from where nobody is asked any more: what those who are asked have may be something else.
-        again = again or (artifact.in_order and (stored.head.get(ASKED) or "") not in map(mark_of, artifact.urls))
+        again = self._again(artifact, stored, no_cache)
         if fresh(stored.head, artifact, now) and not again:
             return Found(stored, How.HIT, ttl=None if ttl is None else ttl - elapsed(stored.head, now))
         if self._options.offline:
@@ -169,9 +175,8 @@ class Cache:
         resting = self._failures.resting(artifact)
         if resting is not None:
             return Found(stored, How.STALE, detail=resting)
-        late = staleness(stored.head, artifact, now)
         transfer = self.transfers.get(artifact.key)
-        if late <= self._options.stale_while_revalidate and not again:
+        if self._good(artifact, stored, no_cache):
             if transfer is None:
                 transfer = self._begin(artifact, stored)
                 transfer.head().addCallbacks(
@@ -197,6 +202,19 @@ class Cache:
             self._failures.rest(artifact, error)
             return Found(stored, How.STALE, detail=error.proxy_error)
         return await self._told(artifact, outcome, "stale")
+
+    def _again(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> bool:
+        """True where a stored copy is to be confirmed before it is served, however fresh it is."""
+        ttl = lifetime(stored.head, artifact)
+        if no_cache and ttl is not None and elapsed(stored.head, self._now()) > min(5, ttl):
+            return True
+        # It came from where nobody is asked any more: what those who are asked have may be something else.
+        return artifact.in_order and (stored.head.get(ASKED) or "") not in map(mark_of, artifact.urls)
+
+    def _good(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> bool:
+        """True where a stored copy is served at once, though it may have to be refreshed behind."""
+        late = staleness(stored.head, artifact, self._now())
+        return late <= self._options.stale_while_revalidate and not self._again(artifact, stored, no_cache)
 
     async def _gone(self, artifact: Artifact, stored: StoredBody) -> bool:
         """The upstream no longer has it: True once that has been so for the artifact's ``gone_ttl``."""
