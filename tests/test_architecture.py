@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "vault.confirmation",
     },
     "vault.memory": set(),
+    "vault.failures": {"vault.memory"},
     "vault.metrics": set(),
     "vault.verified": {"vault.store"},
     "vault.cache": {
@@ -53,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "vault.stages",
         "vault.transfer",
         "vault.store",
-        "vault.memory",
+        "vault.failures",
         "vault.verified",
     },
     "vault.kitchen": {"vault.cache", "vault.sources", "vault.store"},

@@ -196,6 +196,70 @@ class StaleTests(ExpiredCase):
         rig.net.pass_time(1)
         self.assertServed(rig.request(), "HIT", b"new")
 
+    def test_comes_behind(self) -> None:
+        """While a new copy comes behind, at whatever pace, the old one is served; also when the new one breaks off."""
+        rig = self.expired(1, retries=0)
+        rig.request()
+        rig.origin.last.head(200, 'ETag: "2"', length=6)
+        rig.origin.last.send(b"new")
+        rig.net.pass_time(1)
+        during = rig.request()
+        self.assertServed(during, "STALE")
+        self.assertEqual(during.headers["cache-status"], "ArtifactVault; hit; detail=refreshing")
+        self.assertServed(rig.request("a", "Range: bytes=2-3", method="HEAD"), "STALE", b"")
+        rig.origin.last.close()
+        rig.net.pass_time(1)
+        self.assertServed(rig.request(), "STALE")
+
+    def test_whole_behind(self) -> None:
+        """A new copy that is whole and being stored is served, not the old one."""
+        rig = self.expired(1)
+        rig.request()
+        rig.origin.last.head(200, 'ETag: "2"', length=6)
+        rig.origin.last.send(b"newest")
+        rig.disk.held = True
+        rig.net.pass_time(1)
+        self.assertServed(rig.request(), "HIT", b"newest")
+
+    def test_joins_behind(self) -> None:
+        """A client that asks for validation joins the refresh; what it is told was not there is the fresh one."""
+        rig = self.expired(1)
+        rig.request()
+        rig.origin.last.head(200, 'ETag: "2"', length=6)
+        rig.origin.last.send(b"new")
+        rig.net.pass_time(1)
+        client = rig.request("a", "Cache-Control: no-cache")
+        rig.origin.last.send(b"est")
+        rig.net.pass_time(1)
+        self.assertServed(client, "JOINED", b"newest")
+        self.assertIn("fwd=stale; stored; collapsed", client.headers["cache-status"])
+
+    def test_joins_late(self) -> None:
+        """Too old to be served, the old copy is not: who asks joins the refresh, which may end past the time for it."""
+        rig = self.expired(49)
+        rig.request()
+        rig.origin.last.head(200, 'ETag: "2"', length=6)
+        rig.origin.last.send(b"new")
+        self.assertServed(rig.request(), "STALE")
+        rig.net.pass_time(2)
+        client = rig.request()
+        rig.origin.last.send(b"est")
+        rig.net.pass_time(1)
+        self.assertServed(client, "JOINED", b"newest")
+
+    def test_purged_behind(self) -> None:
+        """Once the old copy is removed who asks joins the refresh."""
+        rig = self.expired(1)
+        rig.request()
+        rig.origin.last.head(200, 'ETag: "2"', length=6)
+        rig.origin.last.send(b"new")
+        rig.net.pass_time(1)
+        rig.run(rig.store.remove(rig.artifact().key))
+        client = rig.request()
+        rig.origin.last.send(b"est")
+        rig.net.pass_time(1)
+        self.assertServed(client, "JOINED", b"newest")
+
     def test_failed_behind(self) -> None:
         """A refresh that fails behind is noted, and the upstream left alone for a while."""
         rig = self.expired(1)

@@ -5,7 +5,6 @@ The table ``{key: Transfer}`` is the lock: whoever asks for what is being fetche
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -18,9 +17,9 @@ from vault.answer import Answer
 from vault.artifact import ASKED, GONE, Artifact, Headers
 from vault.clock import steady
 from vault.errors import Missing, Offline, Unavailable, UpstreamError, VaultError
+from vault.failures import Failures
 from vault.feed import Feed, content_range, contradicts
 from vault.freshness import elapsed, fresh, lifetime, resume_validator, staleness
-from vault.memory import Memory
 from vault.outcome import Found, How
 from vault.rate import Rate
 from vault.sources import Sources
@@ -33,12 +32,6 @@ from vault.verified import contradicted
 
 PATIENCE = 5.0
 """Seconds to wait for an upstream's head while there is a stored copy to give instead."""
-
-REST = 10.0
-"""Seconds for which a stored copy is served without asking, after the upstream failed to say if it is still good."""
-
-PASS_MEMORY = 60.0
-"""Seconds for which it is remembered that a body may not be stored, so that nobody waits for another's answer."""
 
 NEAR_SECONDS = 2.0
 NEAR_BYTES = 1024 * 1024
@@ -73,9 +66,7 @@ class Cache:
         self._clock = clock
         self._now = now
         seconds = steady(clock)
-        self._missing = Memory(seconds)
-        self._resting = Memory(seconds)
-        self._passed = Memory(seconds)
+        self._failures = Failures(seconds)
         self._private: set[Transfer] = set()
         bandwidth = self._options.bandwidth
         self._bandwidth = None if bandwidth is None else Rate(bandwidth, seconds)
@@ -123,7 +114,7 @@ class Cache:
         """
         key = artifact.key
         found = self._running(artifact)
-        if found is not None:
+        if found is not None and not self._refreshing(artifact):
             return found
         stored = await self._store.find(key)
         if stored is not None and await contradicted(self._store, stored, artifact):
@@ -133,7 +124,8 @@ class Cache:
         while (transfer := self.transfers.get(key)) is not None and transfer.failing:
             await transfer.gone()  # it still holds the partial file that the next one goes on with
         found = self._running(artifact)  # another request may have begun a fill while the store was asked
-        if found is not None:
+        old_will_do = stored is not None and self._refreshing(artifact) and self._good(artifact, stored, no_cache)
+        if found is not None and not old_will_do:
             return found
         if stored is None and artifact.digest is not None and key not in self.transfers:
             stored = await self._store.adopt_twin(key, artifact.digest)
@@ -150,10 +142,17 @@ class Cache:
             return None
         body = transfer.body
         whole = body.complete or body.size == body.length
+        fwd = "stale" if transfer.refreshes else "uri-miss"
         return Found(
-            body, How.HIT if whole else How.JOINED, fwd=None if whole else "uri-miss", collapsed=not whole,
+            body, How.HIT if whole else How.JOINED, fwd=None if whole else fwd, collapsed=not whole,
             stored=not whole, ttl=lifetime(body.head, artifact), ahead=partial(self._ahead, artifact, body),
         )  # fmt: skip
+
+    def _refreshing(self, artifact: Artifact) -> bool:
+        """True while something newer than what is stored is on its way, and not yet whole."""
+        transfer = self.transfers.get(artifact.key)
+        body = None if transfer is None else transfer.body
+        return body is not None and not body.complete and transfer is not None and transfer.refreshes
 
     def _foreign(self, artifact: Artifact) -> bool:
         """True while something else is being fetched under the key: from elsewhere, or with another digest."""
@@ -168,19 +167,16 @@ class Cache:
     async def _stored(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> Found:
         now = self._now()
         ttl = lifetime(stored.head, artifact)
-        again = no_cache and ttl is not None and elapsed(stored.head, now) > min(5, ttl)
-        # It came from where nobody is asked any more: what those who are asked have may be something else.
-        again = again or (artifact.in_order and (stored.head.get(ASKED) or "") not in map(mark_of, artifact.urls))
+        again = self._again(artifact, stored, no_cache)
         if fresh(stored.head, artifact, now) and not again:
             return Found(stored, How.HIT, ttl=None if ttl is None else ttl - elapsed(stored.head, now))
         if self._options.offline:
             return Found(stored, How.STALE, detail="offline")
-        resting = self._resting.get(artifact.key)
+        resting = self._failures.resting(artifact)
         if resting is not None:
-            return Found(stored, How.STALE, detail=resting[1].proxy_error if resting[1] is not None else "waiting")
-        late = staleness(stored.head, artifact, now)
+            return Found(stored, How.STALE, detail=resting)
         transfer = self.transfers.get(artifact.key)
-        if late <= self._options.stale_while_revalidate and not again:
+        if self._good(artifact, stored, no_cache):
             if transfer is None:
                 transfer = self._begin(artifact, stored)
                 transfer.head().addCallbacks(
@@ -197,15 +193,28 @@ class Cache:
         try:
             outcome = await waiting.addTimeout(PATIENCE, self._clock)
         except DeferredTimeout:
-            self._resting.note(artifact.key, REST)
+            self._failures.rest(artifact)
             return Found(stored, How.STALE, detail="timeout")
         except VaultError as error:
             if isinstance(error, Missing) and await self._gone(artifact, stored):
                 error.let_go = True
                 raise
-            self._note(artifact, error)
+            self._failures.rest(artifact, error)
             return Found(stored, How.STALE, detail=error.proxy_error)
         return await self._told(artifact, outcome, "stale")
+
+    def _again(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> bool:
+        """True where a stored copy is to be confirmed before it is served, however fresh it is."""
+        ttl = lifetime(stored.head, artifact)
+        if no_cache and ttl is not None and elapsed(stored.head, self._now()) > min(5, ttl):
+            return True
+        # It came from where nobody is asked any more: what those who are asked have may be something else.
+        return artifact.in_order and (stored.head.get(ASKED) or "") not in map(mark_of, artifact.urls)
+
+    def _good(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> bool:
+        """True where a stored copy is served at once, though it may have to be refreshed behind."""
+        late = staleness(stored.head, artifact, self._now())
+        return late <= self._options.stale_while_revalidate and not self._again(artifact, stored, no_cache)
 
     async def _gone(self, artifact: Artifact, stored: StoredBody) -> bool:
         """The upstream no longer has it: True once that has been so for the artifact's ``gone_ttl``."""
@@ -224,7 +233,7 @@ class Cache:
     def _refreshed(self, outcome: Outcome, artifact: Artifact) -> None:
         """A refresh behind a stale copy has its answer; one that may not be stored is of no use to anybody."""
         if outcome.state is State.REFUSED:
-            self._resting.note(artifact.key, REST)
+            self._failures.rest(artifact)
             if outcome.body is not None:
                 outcome.body.attach(_NOBODY)
                 outcome.body.detach(_NOBODY)
@@ -232,29 +241,18 @@ class Cache:
     def _note_failure(self, failure: object, artifact: Artifact, stored: StoredBody) -> None:
         error = getattr(failure, "value", None)
         if isinstance(error, VaultError):
-            self._note(artifact, error)
+            self._failures.rest(artifact, error)
         if isinstance(error, Missing):
             ensureDeferred(self._gone(artifact, stored))
 
-    def _note(self, artifact: Artifact, error: VaultError) -> None:
-        self._resting.note(artifact.key, max(REST, error.retry_after or 0), error)
-
-    @staticmethod
-    def _raise_remembered(note: tuple[float, VaultError | None] | None) -> None:
-        if note is not None and note[1] is not None:
-            error = copy.copy(note[1])
-            error.remembered = True
-            error.retry_after = None if error.retry_after is None else note[0]
-            raise error
-
     async def _absent(self, artifact: Artifact) -> Found:
         key = artifact.key
-        self._raise_remembered(self._missing.get(artifact.asked_at))
+        self._failures.recall(artifact)
         if self._options.offline:
             raise Offline("this backend is offline and has no copy of it")
         transfer = self.transfers.get(key)
         begun = transfer is not None and (transfer.body is not None or self._foreign(artifact))
-        if begun or self._passed.get(key) is not None:
+        if begun or self._failures.passed(artifact):
             # It may not be stored; or it is being passed through since the disk failed, and its beginning is gone.
             return await self._pass(artifact)
         waiting = (transfer or self._begin(artifact)).head()
@@ -267,19 +265,15 @@ class Cache:
                 if not transfer.left:
                     await transfer.gone()
                 return await self.lookup(artifact)  # another place was asked, and this one may have it
-            if isinstance(error, Missing):
-                self._missing.note(artifact.asked_at, artifact.missing_for(self._options.negative_ttl), error)
-            elif error.retry_after is not None:
-                self._missing.note(artifact.asked_at, min(error.retry_after, 3600), error)
+            self._failures.note(artifact, error, self._options.negative_ttl)
             raise
         return await self._told(artifact, outcome, "uri-miss")
 
     async def _told(self, artifact: Artifact, outcome: Outcome, fwd: str) -> Found:
-        self._missing.forget(artifact.asked_at)
-        self._resting.forget(artifact.key)
+        self._failures.answered(artifact)
         if outcome.state is State.REFUSED:
             if outcome.uncacheable:
-                self._passed.note(artifact.key, PASS_MEMORY)
+                self._failures.passes(artifact)
             if outcome.body is None:
                 return await self._pass(artifact)
             return Found(outcome.body, How.BYPASS, fwd=fwd, fwd_status=outcome.status, delimited=outcome.delimited)
@@ -308,14 +302,12 @@ class Cache:
         """For a HEAD request: what is stored or being fetched, else the upstream's own answer to HEAD."""
         key = artifact.key
         if self._running(artifact) is None and key not in self.transfers and not self._options.offline:
-            only_head = f"HEAD {artifact.asked_at}"  # some servers know nothing of what they have when asked by HEAD
-            known = self._missing.get(artifact.asked_at) or self._missing.get(only_head)
-            self._raise_remembered(known)
-            if known is None and not await self._have(artifact) and key not in self.transfers:
+            self._failures.recall(artifact, head=True)
+            if not await self._have(artifact) and key not in self.transfers:
                 try:
                     answer = await self._sources.ask(artifact, method="HEAD")
                 except Missing as error:
-                    self._missing.note(only_head, artifact.missing_for(self._options.negative_ttl), error)
+                    self._failures.note_head(artifact, error, self._options.negative_ttl)
                     raise
                 except UpstreamError as error:
                     if error.status != 502:
