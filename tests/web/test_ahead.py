@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import ip_network
 
+from twisted.web.http_headers import Headers
+
 from tests.memory import Asked, Client, Rig, RigCase
-from vault.web.ahead import AHEAD
+from tests.pumping import TIMES, growth
+from vault.web import ahead
+from vault.web.ahead import AHEAD, heads
 
 APT = "User-Agent: Debian APT-HTTP/1.3 (2.6.1)"
 HOST = "Host: vault.test:8080"
@@ -75,6 +80,35 @@ class AheadTests(RigCase):
             rig = self.rig()
             client = self.send(rig, waiting, get("2"))
             self.assertEqual(self.asked(rig), ["/0"], waiting)
+            client.leave()
+
+    def test_long_fields(self) -> None:
+        """What a field is made of does not make it take longer to look at than its length does."""
+        for piece in (" ", "\t", " \t", "a", " a", ":", ": ", "-"):
+            for before, after in (("X:", "\x01"), ("X", "\x01"), ("X:", ""), ("", ":\x01")):
+
+                def waiting(size: int, piece: str = piece, before: str = before, after: str = after) -> bytes:
+                    return get("1", before + piece * size + after)
+
+                took = growth(lambda data: list(heads(data)), waiting, 64)
+                self.assertLess(took, 4 * TIMES, (before, piece, after))
+
+    def test_many_pieces(self) -> None:
+        """What has been looked at is not looked at again with every byte that comes behind it."""
+        looked: list[int] = []
+
+        def counted(data: bytes) -> Iterator[tuple[bytes, Headers]]:
+            looked.append(len(data))
+            return heads(data)
+
+        self.patch(ahead, "heads", counted)
+        for waiting in (get("1"), get("1", method="HEAD"), b"".join(get(str(number)) for number in range(1, 9))):
+            rig = self.rig()
+            client = self.send(rig, waiting)
+            for byte in b"\r\n\r\n" * 100 if waiting != get("1") else b"GET /files/2" + b"x" * 400:
+                client.channel.dataReceived(bytes([byte]))
+            self.assertLess(len(looked), 8, waiting)
+            looked.clear()
             client.leave()
 
     def test_last_on_its_connection(self) -> None:

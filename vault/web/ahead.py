@@ -30,9 +30,14 @@ AHEAD = 4
 IN_VAIN = 600.0
 """Seconds for which nothing is begun of a backend whose files cannot be kept, nor what failed when it was begun."""
 
+LONGEST = 8192
+"""Bytes of a head that is looked at; apt's are far shorter."""
+
 _END = b"\r\n\r\n"
 _LINE = re.compile(rb"GET ([\x21-\x7e]+) HTTP/1\.1")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e]*?)[ \t]*")
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(rb"[\x20-\x7e]*")
+_APT = b"Debian APT"
 _NOT_PLAIN = (b"Authorization", b"Content-Length", b"Expect", b"Range", b"Transfer-Encoding", b"Upgrade", b"Via")
 """With one of these a request is more than a wish for a whole file."""
 
@@ -40,20 +45,32 @@ _NOT_PLAIN = (b"Authorization", b"Content-Length", b"Expect", b"Range", b"Transf
 def heads(data: bytes) -> Iterator[tuple[bytes, Headers]]:
     """Target and fields of each of the first whole requests in what waits, as long as they are apt's plain GETs."""
     for head in data.split(_END, AHEAD)[:-1][:AHEAD]:
-        line, *lines = head.split(b"\r\n")
+        line, _, rest = head.partition(b"\r\n")
         asked = _LINE.fullmatch(line)
-        fields = [_FIELD.fullmatch(one) for one in lines]
-        if asked is None or None in fields:
-            return  # it will be refused, when its turn comes
+        if asked is None or len(head) > LONGEST or _APT not in rest:
+            return
         headers = Headers()
-        for field in fields:
-            assert field is not None
-            headers.addRawHeader(field[1], field[2])
+        for one in rest.split(b"\r\n"):
+            name, value = _field(one)
+            if not name:
+                return  # it will be refused, when its turn comes
+            headers.addRawHeader(name, value)
         agent = headers.getRawHeaders(b"User-Agent", [b""])[0]
         plain = not any(headers.hasHeader(name) for name in _NOT_PLAIN)
-        if not agent.startswith(b"Debian APT") or len(headers.getRawHeaders(b"Host", [])) != 1 or not plain:
+        if not agent.startswith(_APT) or len(headers.getRawHeaders(b"Host", [])) != 1 or not plain:
             return
         yield asked[1], headers
+
+
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    """Name and value; an empty name where this is no field, or none of apt's.
+
+    Not by one pattern: with blanks before, within and after a value it would try each for each of the others.
+    """
+    name, _, value = line.partition(b":")
+    value = value.strip(b" \t")
+    fits = b":" in line and _NAME.fullmatch(name) and _VALUE.fullmatch(value)
+    return (name, value) if fits else (b"", b"")
 
 
 class Ahead:
@@ -62,6 +79,7 @@ class Ahead:
     def __init__(self, channel: VaultChannel) -> None:
         self._channel = channel
         self._begun: list[bytes] = []
+        self._seen_all = False  # of what waits: whatever comes behind it is not looked at before its turn
 
     def look(self, waiting: list[bytes]) -> None:
         """See what has come behind the request that is being answered, and begin what is new of it."""
@@ -69,10 +87,15 @@ class Ahead:
         # Where requests are counted, each has to wait for its turn; nor is anything begun that could not be kept.
         if self._channel.surplus or site.draining or site.request_rate.per_second is not None:
             return
-        data = b"".join(waiting)
-        if _END not in data:
+        if len(waiting) == 1:
+            self._seen_all = False  # the first piece behind another request
+        # The last bytes are enough to see whether a head has ended: else each byte would have all be looked at again.
+        if self._seen_all or _END not in b"".join(waiting[-len(_END) :]):
             return
-        wanted = dict(heads(data))
+        data = b"".join(waiting)
+        found = list(heads(data))
+        self._seen_all = len(found) == AHEAD or len(found) < data.count(_END)
+        wanted = dict(found)
         new = [target for target in wanted if target not in self._begun]
         self._begun = list(wanted)  # what is no longer ahead may come again
         for target in new:
