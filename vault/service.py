@@ -94,6 +94,7 @@ class VaultService(Service):
         self._instance = secrets.token_hex(6)
         level = log_level or config.log_level
         self._observer = None if log_stream is None else observer(log_stream, level, config.log_format)
+        self._logs_to_terminal = log_stream is sys.__stdout__
         self._disk = ThreadedDisk(reactor)
         self._store = Store(config.cache_dir, config.cache, self._disk, reactor, time.time)
         self._transfers: dict[str, Transfer] = {}
@@ -120,7 +121,7 @@ class VaultService(Service):
     # -- starting ---------------------------------------------------------------------------------------------------
 
     def startService(self) -> None:
-        """Open the store and listen; where that cannot be, say why in one line and exit with status 1."""
+        """Open the store and listen; where that cannot be, say why in one line and raise what twistd ends by."""
         super().startService()
         raise_descriptor_limit()
         keep_buffers()
@@ -132,8 +133,8 @@ class VaultService(Service):
         except (StoreError, ListenFailed) as error:
             if isinstance(error, ListenFailed):
                 ensureDeferred(self._store.close())  # at once: there are no fills to wait for
-            (sys.__stderr__ or sys.stderr).write(f"{error}\n")
-            raise SystemExit(1) from None
+            self._tell_why(error)
+            raise
         for listener in self._listeners:
             self.log.info("listening on {address}", address=listener.address)
         self._care = LoopingCall(self._look_after)
@@ -143,6 +144,15 @@ class VaultService(Service):
         self._reactor.callLater(0, self._take_signals)  # the reactor sets its own when it starts to run
         gc.freeze()  # what the start made stays: the collector need not look at it again
         sys.setswitchinterval(SWITCH)
+
+    def _tell_why(self, error: Exception) -> None:
+        # On the terminal, if there still is one, and in the log, if that is not the same terminal.  What is raised must
+        # be an Exception for twistd to remove its pid file and, as a daemon, to tell the process that waits for it.
+        (sys.__stderr__ or sys.stderr).write(f"{error}\n")
+        if not self._logs_to_terminal:
+            self.log.critical("{error}", error=error)
+        told = sys.excepthook
+        sys.excepthook = lambda kind, value, trace: None if value is error else told(kind, value, trace)
 
     def _complete_index(self) -> None:
         # At the start, or later where the disk was too full then.

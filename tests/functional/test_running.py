@@ -146,8 +146,9 @@ class StartTests(FunctionalCase):
         with socket.create_server(("127.0.0.1", vault.port)):
             vault.launch()
             self.assertEqual(vault.wait(), 1)
-        self.assertIn(str(vault.port), vault.log())
-        self.assertIn("in use", vault.log())
+        [line] = [line for line in vault.log().splitlines() if "INFO" not in line]
+        self.assertIn(str(vault.port), line)
+        self.assertIn("in use", line)
 
     def test_second_vault_on_the_same_cache(self) -> None:
         """A second vault on the same cache directory refuses to start, and the first goes on."""
@@ -166,6 +167,51 @@ class StartTests(FunctionalCase):
         vault.launch()
         self.assertEqual(vault.wait(), 1)
         self.assertIn(str(blocked), vault.log())
+
+
+class DaemonTests(FunctionalCase):
+    """twistd without -n: a process that goes into the background."""
+
+    def daemonise(self, vault: VaultProcess, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run twistd until it leaves the daemon alone; pid file and log are in the vault's directory."""
+        beside = vault.config_file.parent
+        files = (f"--pidfile={beside / 'pid'}", f"--logfile={beside / 'daemon.log'}")
+        rest = options or ("artifact-vault", "--config", str(vault.config_file))
+        return subprocess.run(
+            twistd(*files, *rest),
+            cwd=ROOT,
+            env=environment(**variables),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    def assert_refused(self, vault: VaultProcess, reason: str) -> None:
+        """The start fails with status 1; why is said on the terminal and in the log, and nothing is left."""
+        ended = self.daemonise(vault)
+        self.assertEqual(ended.returncode, 1, ended)
+        self.assertIn(reason, ended.stderr)
+        eventually(lambda: not (vault.config_file.parent / "pid").exists(), what="no pid file")
+        log = (vault.config_file.parent / "daemon.log").read_text()
+        self.assertEqual(len([line for line in log.splitlines() if reason in line]), 1, log)
+        self.assertNotIn("Traceback", log + ended.stderr)
+
+    def test_port_in_use(self) -> None:
+        """A port that is taken does not leave the terminal waiting."""
+        vault = self.new_vault()
+        with socket.create_server(("127.0.0.1", vault.port)):
+            self.assert_refused(vault, f"cannot listen on 127.0.0.1:{vault.port}")
+
+    def test_cache_directory(self) -> None:
+        """Neither does a cache directory that cannot be used, or that another vault uses."""
+        blocked = self.directory / "file"
+        blocked.write_bytes(b"")
+        self.assert_refused(self.new_vault(top={"cache_dir": str(blocked)}), "file is not a directory")
+        first = self.start_vault(name="first")
+        second = self.new_vault("second", top={"cache_dir": str(first.cache_dir)})
+        self.assert_refused(second, f"the cache directory {first.cache_dir}")
 
 
 BAD = """\
