@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 
+from twisted.logger import Logger, formatEvent
+
+import vault.body
 from tests.store.delivery import DATA, STALL, Allowed, DeliveryCase, FakeRequest
 from tests.store.fakes import InlineDisk, SteppedDisk
 from vault.artifact import Head
-from vault.body import PIECE, ClientGone
+from vault.body import PIECE, ClientGone, Delivery
 from vault.errors import Truncated
 from vault.store.body import OpenFile, StoredBody
 
@@ -164,6 +167,29 @@ class PaceTests(DeliveryCase):
         self.clock.pump([STALL / 4] * 2)
         self.failureResultOf(done, ClientGone)
         self.assertEqual(body.readers, set())
+        self.over()
+
+    def test_takes_what_waits(self) -> None:
+        """A client that takes of what waits in its socket is not, until it takes no more; the log tells of that."""
+        waiting = 1000
+        self.patch(vault.body, "unsent_bytes", lambda transport: waiting)
+        logged: list[str] = []
+        self.patch(Delivery, "log", Logger(observer=lambda event: logged.append(formatEvent(event))))
+        self.request.room = 1
+        body = self.growing()
+        done = self.deliver(body, (0, None))
+        body.publish(100)
+        for _ in range(40):
+            waiting -= 1
+            self.clock.advance(STALL / 2)
+        self.assertNoResult(done)
+        self.assertEqual(logged, [])
+        waiting += 1  # what was written meanwhile was not taken
+        self.clock.pump([STALL / 8] * 7)
+        self.assertNoResult(done)
+        self.clock.pump([STALL / 8] * 2)
+        self.failureResultOf(done, ClientGone)
+        self.assertEqual(logged, ["cutting off 192.0.2.1: it took nothing for 30 s"])
         self.over()
 
     def test_slow_but_alive(self) -> None:

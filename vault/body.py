@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from vault.errors import Truncated
-from vault.sendfile import Cork, SendfileSocket, plain_transport
+from vault.sendfile import Cork, SendfileSocket, plain_transport, socket_below, unsent_bytes
 
 PIECE = 128 * 1024
 SENDFILE_PIECE = 1024 * 1024
@@ -63,6 +64,8 @@ class Delivery:
     it fails with ClientGone, or with Truncated when the body turns out not to be whole.
     """
 
+    log = Logger()
+
     def __init__(
         self, request: Any, body: Any, parts: Sequence[Part], reactor: Any, stall_timeout: float,
         limit: Allowance | None = None,
@@ -90,12 +93,13 @@ class Delivery:
         self._ended = False
         self._pumping = False
         self._progress = reactor.seconds()
+        self._unsent = 0
         self._watch: Any = None
 
     def start(self) -> Deferred[None]:
         """Begin; the response's head has been set up."""
         self._body.attach(self)
-        self._watch = self._reactor.callLater(self._stall_timeout, self._look)
+        self._watch = self._reactor.callLater(self._stall_timeout / 4, self._look)
         # The body's head goes out now, even if the first byte is yet to come.
         self._request.write(b"")
         self._request.registerProducer(self, True)
@@ -330,14 +334,22 @@ class Delivery:
         self._finish(Failure(ClientGone("the client closed the connection")))
 
     def _look(self) -> None:
-        # For a client that takes nothing, not for an upstream that sends nothing.
+        # For a client that takes nothing, not for an upstream that sends nothing.  One that takes a little all the time
+        # is seen by what waits for it: the kernel reports room only when a third of its buffer, some MiB, is empty.
         self._watch = None
+        now, before = self._reactor.seconds(), self._unsent
+        self._unsent = unsent_bytes(socket_below(getattr(self._request.channel, "transport", None)))
+        if self._unsent < before:
+            self._progress = now
         waits_for_client = self._waiting is None and (self._later is None or self._flush_delay > 0)
-        idle = self._reactor.seconds() - self._progress if waits_for_client else 0.0
+        idle = now - self._progress if waits_for_client else 0.0
         if idle >= self._stall_timeout:
+            client = self._request.client_host or "unix"
+            self.log.info("cutting off {client}: it took nothing for {seconds} s", client=client, seconds=round(idle))
             self._finish(Failure(ClientGone(f"the client took nothing for {self._stall_timeout:g} s")))
         else:
-            self._watch = self._reactor.callLater(max(0.01, self._stall_timeout - idle), self._look)
+            wait = min(self._stall_timeout / 4, self._stall_timeout - idle)
+            self._watch = self._reactor.callLater(max(0.01, wait), self._look)
 
     def _finish(self, failure: Failure | None) -> None:
         if self._ended:

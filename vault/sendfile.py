@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
+import struct
+import termios
 from typing import Any, Protocol
 
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, ISSLTransport
 from twisted.python.failure import Failure
 
 _CORK: int | None = getattr(socket, "TCP_CORK", None)  # Linux has it
@@ -108,3 +111,20 @@ def plain_transport(request: Any) -> Any:
     if request.chunked or not isinstance(transport, tcp.Server) or getattr(transport, "TLS", False):
         return None
     return transport if hasattr(transport, "_tempDataBuffer") else None
+
+
+def socket_below(transport: Any) -> Any:
+    """The transport of the socket itself, where TLS may lie between."""
+    if ISSLTransport.providedBy(transport):
+        return getattr(transport, "transport", transport)
+    return transport
+
+
+def unsent_bytes(transport: Any) -> int:
+    """The bytes a socket transport still holds, its kernel buffer included (tcp(7), SIOCOUTQ); 0 if not known."""
+    try:
+        descriptor = transport.getHandle().fileno()
+        (queued,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))
+        return int(queued) + len(transport.dataBuffer) - int(transport.offset)
+    except (AttributeError, OSError, ValueError):
+        return 0

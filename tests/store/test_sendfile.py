@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -16,7 +17,7 @@ from tests.store.socket_case import DATA, SocketCase, clock
 from vault.artifact import Head
 from vault.body import TOGETHER, ClientGone
 from vault.errors import Truncated
-from vault.sendfile import plain_transport, without_pacing
+from vault.sendfile import plain_transport, socket_below, unsent_bytes, without_pacing
 from vault.store.body import OpenFile, StoredBody
 
 
@@ -140,6 +141,25 @@ class SendfileTests(SocketCase):
         with self.assertRaises(ClientGone):
             await self.deliver(self.stored(), (0, None), stall=0.2)
 
+    async def test_slow_and_steady(self) -> None:
+        """A client that takes a little all the time is not, though the kernel seldom reports room for more."""
+        for chunked in (False, True):
+            self.request.chunked = chunked
+            self.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 400_000)
+            self.client.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+            self.client.transport.pauseProducing()
+            done = self.deliver(self.stored(), (0, None), stall=0.4)
+            for _ in range(60):
+                await task.deferLater(clock, 0.02)
+                with contextlib.suppress(BlockingIOError):
+                    self.client.data += self.client.transport.socket.recv(4000)
+            self.assertFalse(done.called, done)
+            self.client.transport.resumeProducing()
+            await done
+            await self.client.has(len(DATA))
+            self.assertTrue(self.client.data == DATA)
+            self.client.data.clear()
+
     async def test_stalled_between_parts(self) -> None:
         """So is one that stops taking where literal bytes are to go before the next span."""
         self.stop_reading()
@@ -258,3 +278,15 @@ class SendfileTests(SocketCase):
     def congestion(self) -> bytes:
         """The congestion control of the server's socket."""
         return self.server.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
+
+    async def test_unsent(self) -> None:
+        """What waits is what the client's kernel has not taken; a transport that is no socket holds nothing known."""
+        self.stop_reading()
+        self.request.write(bytes(5_000_000))
+        await task.deferLater(clock, 0.05)
+        self.assertGreater(unsent_bytes(socket_below(self.server)), 1_000_000)
+        self.client.transport.resumeProducing()
+        await self.client.has(5_000_000)
+        await task.deferLater(clock, 0.05)
+        self.assertEqual(unsent_bytes(self.server), 0)
+        self.assertEqual(unsent_bytes(object()), 0)

@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from vault.web import limits
-from vault.web.limits import ByteRate, Deadline, RequestRate, StallWatch, bucket_key, client_ip, unsent_bytes
+from vault.web.limits import ByteRate, Deadline, RequestRate, StallWatch, bucket_key, client_ip
 
 
 class RequestRateTests(SynchronousTestCase):
@@ -211,7 +211,3 @@ class StallWatchTests(SynchronousTestCase):
         self.waiting = 0
         self.clock.advance(15)
         self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_no_socket(self) -> None:
-        """A transport that is no socket holds nothing that is known."""
-        self.assertEqual(unsent_bytes(object()), 0)

@@ -24,11 +24,11 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from twisted.web.http_headers import Headers
 
-from vault.sendfile import without_pacing
+from vault.sendfile import socket_below, unsent_bytes, without_pacing
 from vault.web.ahead import Ahead
 from vault.web.errors import plain_text, reason_phrase
 from vault.web.headers import date_of
-from vault.web.limits import Deadline, StallWatch, unsent_bytes
+from vault.web.limits import Deadline, StallWatch
 from vault.web.request import MAX_BODY, VaultRequest
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class VaultChannel(HTTPChannel):
         self.notes: dict[str, Any] = {"client": str(getattr(self.getPeer(), "host", ""))}
         self._ahead = Ahead(self)
         self._deadline = Deadline(self.site.reactor)
-        socket = self.transport.transport if self.isSecure() else self.transport
+        socket = socket_below(self.transport)
         without_pacing(socket)
         self.stall = StallWatch(
             self.site.reactor, lambda: unsent_bytes(socket), lambda: self.site.limits.stall_timeout, self._stalled

@@ -6,14 +6,11 @@ for each connection.
 
 from __future__ import annotations
 
-import fcntl
-import struct
-import termios
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -197,16 +194,6 @@ class Deadline:
         elif late is not None:
             self._late = None
             late()
-
-
-def unsent_bytes(transport: Any) -> int:
-    """The bytes a socket transport still holds, its kernel buffer included (tcp(7), SIOCOUTQ); 0 if not known."""
-    try:
-        descriptor = transport.getHandle().fileno()
-        (queued,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))
-        return int(queued) + len(transport.dataBuffer) - int(transport.offset)
-    except (AttributeError, OSError, ValueError):
-        return 0
 
 
 class StallWatch:
