@@ -14,7 +14,8 @@ from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from tests.memory import Asked, Rig, RigCase
 from vault import errors
 from vault.connect import TunnelRefused
-from vault.upstream import MOST_HOSTS, Answer, explained, origin_of
+from vault.hosts import MOST_HOSTS
+from vault.upstream import Answer, explained, origin_of
 
 URL = "http://origin.test/a"
 
@@ -590,7 +591,7 @@ class LimitTests(UpstreamCase):
             rig.origin.answer = lambda asked: asked.answer()
             other.answer = lambda asked: asked.answer()
             self.ask(rig, f"http://{name}/").discard()
-            self.assertLessEqual(len(rig.upstream._hosts), MOST_HOSTS)
+            self.assertLessEqual(len(rig.upstream._hosts.known), MOST_HOSTS)
         self.assertEqual(rig.free_slots("busy.test"), 3)
         self.assertEqual(type(self.error(rig, seconds=0)), errors.LeftAlone)
         busy.abort()
