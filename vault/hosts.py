@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twisted.internet.defer import DeferredSemaphore
 
@@ -24,14 +24,32 @@ class Host:
     """What is kept about one upstream host: its connections, and until when (steady seconds) it asked for rest."""
 
     slots: DeferredSemaphore
-    gate: float = 0.0
+    gates: dict[str, float] = field(default_factory=dict)
+    """By what it counts apart (``Artifact.counted_as``); under nothing, for everything."""
     ailing: str = ""
     """The URL that last was answered 503 with Retry-After, and until when that counts."""
     ailing_until: float = 0.0
 
-    def heard(self, url: str, head: Head, seconds: float, now: float) -> None:
-        """It has answered, at ``seconds`` and ``now`` (POSIX): by ``Retry-After`` it may want to be left alone."""
-        self.gate = max(self.gate, seconds + self._rest(url, head, seconds, now))
+    @property
+    def closed_until(self) -> float:
+        """Until when there is something that it is not to be asked for."""
+        return max(self.gates.values(), default=0.0)
+
+    def rest(self, counted_as: str, seconds: float) -> tuple[float, bool]:
+        """For how long it is not to be asked for what is counted so; True with it where that is so for everything."""
+        everything = self.gates.get("", 0.0) - seconds
+        apart = self.gates.get(counted_as, 0.0) - seconds
+        return max(everything, apart), everything >= apart
+
+    def heard(self, url: str, counted_as: str, head: Head, seconds: float, now: float) -> None:
+        """It has answered, at ``seconds`` and ``now`` (POSIX): by ``Retry-After`` it may want to be left alone.
+
+        That it is asked too often (429) is said of what it counts; that it cannot answer (503), of everything.
+        """
+        gate = counted_as if head.status == 429 else ""
+        until = seconds + self._rest(url, head, seconds, now)
+        if until > max(seconds, self.gates.get(gate, 0.0)):
+            self.gates[gate] = until
 
     def _rest(self, url: str, head: Head, seconds: float, now: float) -> float:
         wait = retry_after(head, now)
@@ -60,7 +78,7 @@ class Hosts:
         if host is None:
             if len(self.known) >= MOST_HOSTS:
                 idle = [name for name, known in self.known.items() if known.slots.tokens == known.slots.limit]
-                for name in sorted(idle, key=lambda name: self.known[name].gate)[: MOST_HOSTS // 2]:
+                for name in sorted(idle, key=lambda name: self.known[name].closed_until)[: MOST_HOSTS // 2]:
                     del self.known[name]
             host = self.known[authority] = Host(DeferredSemaphore(self._connections))
         return host

@@ -133,9 +133,11 @@ class Upstream:
 
     async def ask(
         self, method: str, url: str, headers: Headers = (), spare: bool = False, confide: bool = False,
-        limit: float | None = None,
+        limit: float | None = None, counted_as: str = "",
     ) -> Answer:  # fmt: skip
         """Send a request and wait for the head of the answer, following redirects; for ``limit`` seconds each.
+
+        A host that has refused what it counts apart (``Artifact.counted_as``) is asked for anything else.
 
         With ``spare`` it fails where all connections to the host are in use, instead of waiting for one.  With
         ``confide`` credentials in ``headers`` go to the host of ``url`` even if it is none of the configured ones.
@@ -146,7 +148,7 @@ class Upstream:
         for hop in range(MAX_REDIRECTS + 1):
             if trusted is not None or hop:
                 trusted = bool(trusted) and origin_of(url) in self._origins
-            answer = await self._ask_once(method, url, headers, trusted, spare, limit)
+            answer = await self._ask_once(method, url, headers, trusted, spare, limit, counted_as)
             location = answer.head.get("Location")
             if answer.status not in REDIRECTS or location is None:
                 answer.asked = asked
@@ -191,14 +193,16 @@ class Upstream:
         return target._replace(fragment="").geturl()
 
     async def _ask_once(
-        self, method: str, url: str, headers: Headers, trusted: bool | None, spare: bool, limit: float | None
-    ) -> Answer:
+        self, method: str, url: str, headers: Headers, trusted: bool | None, spare: bool, limit: float | None,
+        counted_as: str,
+    ) -> Answer:  # fmt: skip
         timeout = min(limit or math.inf, self.options.first_byte_timeout)
         authority = urlsplit(url).netloc
         host = self._hosts.of(authority)
-        rest = host.gate - self._seconds()
+        rest, from_everything = host.rest(counted_as, self._seconds())
         if rest > 0:
-            raise LeftAlone(f"{authority} asked to be left alone for a while", rest)
+            wish = "asked to be left alone" if from_everything else f"wants to be asked for no {counted_as}"
+            raise LeftAlone(f"{authority} {wish} for a while", rest)
         if spare and host.slots.tokens <= self.options.max_connections // 2:
             raise Unavailable(f"all connections to {authority} are in use")
         await self._within(host.slots.acquire(), LONGEST_QUEUE, f"all connections to {authority} are in use")
@@ -207,7 +211,7 @@ class Upstream:
         except BaseException:
             host.slots.release()
             raise
-        host.heard(url, answer.head, self._seconds(), self._now())
+        host.heard(url, counted_as, answer.head, self._seconds(), self._now())
         return answer
 
     def _fields(self, url: str, headers: Headers, trusted: bool | None) -> Headers:

@@ -1,0 +1,67 @@
+"""What becomes of pulls when a registry or its token server refuses or limits something, in memory, on a clock."""
+
+from __future__ import annotations
+
+from tests.backends.test_oci_recipes import DIGEST, LAYER, RecipeCase, digest_of
+from tests.memory import Asked as Request
+from vault.errors import LeftAlone, Overloaded
+from vault.outcome import How
+
+
+class LimitedTests(RecipeCase):
+    """A registry answers 429 with Retry-After."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.limited = "/manifests/"
+        self.head_limited = False
+
+    def answer(self, asked: Request) -> None:
+        """Refuses what is limited."""
+        if self.limited in asked.target and (asked.method == "GET" or self.head_limited):
+            asked.answer(429, "Retry-After: 60")
+        else:
+            super().answer(asked)
+
+    def test_manifest(self) -> None:
+        """One manifest that is refused stops no layer: the pulls of others go on, since only manifests are counted."""
+        self.limited = "/manifests/none"
+        self.assertIsInstance(self.error("manifests/none"), Overloaded)
+        self.assertEqual(self.find(f"blobs/{digest_of(LAYER)}").how, How.MISS)
+        self.assertEqual(self.asked(), ["GET none", "GET sha256"])
+
+    def test_other_manifest(self) -> None:
+        """Other manifests are not asked for until its time is over."""
+        self.limited = "/manifests/none"
+        self.error("manifests/none")
+        error = self.error("manifests/latest")
+        self.assertIsInstance(error, LeftAlone)
+        self.assertGreater(error.retry_after, 50)
+        self.assertEqual(self.asked(), ["GET none"])
+        self.vault.net.pass_time(61)
+        self.assertEqual(self.find("manifests/latest").how, How.MISS)
+
+    def test_head(self) -> None:
+        """A tag is still confirmed by HEAD, which is not counted."""
+        self.limited = "/manifests/none"
+        self.find("manifests/latest")
+        self.vault.net.pass_time(61)
+        self.error("manifests/none")
+        self.asked()
+        self.assertEqual(self.find("manifests/latest").how, How.REVALIDATED)
+        self.assertEqual(self.find(f"manifests/{DIGEST}").how, How.HIT)
+        self.assertEqual(self.asked(), ["HEAD latest"])
+
+    def test_anything_else(self) -> None:
+        """A refusal of a layer, or of a HEAD, is of more than the count of manifests: the registry is left alone."""
+        self.limited = "/none"
+        self.find("manifests/latest")
+        self.vault.net.pass_time(61)
+        for limited, path in (("/blobs/", f"blobs/{digest_of(b'another')}"), ("/manifests/", "manifests/none")):
+            self.limited, self.head_limited = limited, True
+            self.assertIsInstance(self.error(path), Overloaded)
+            self.asked()
+            for other in ("manifests/1.0", "tags/list", f"blobs/{digest_of(LAYER)}"):
+                self.assertIsInstance(self.error(other), LeftAlone)
+            self.assertEqual(self.asked(), [])
+            self.vault.net.pass_time(61)
