@@ -1,10 +1,13 @@
-"""What becomes of pulls when a registry or its token server refuses or limits something, in memory, on a clock."""
+"""What becomes of pulls when a registry fails, refuses or limits something, in memory, on a clock."""
 
 from __future__ import annotations
+
+import json
 
 from tests.backends.test_oci_recipes import DIGEST, LAYER, RecipeCase, digest_of
 from tests.memory import Asked as Request
 from vault.errors import LeftAlone, Overloaded
+from vault.formats.oci_manifest import EMPTY, OCI_MANIFEST
 from vault.outcome import How
 
 
@@ -65,3 +68,38 @@ class LimitedTests(RecipeCase):
                 self.assertIsInstance(self.error(other), LeftAlone)
             self.assertEqual(self.asked(), [])
             self.vault.net.pass_time(61)
+
+
+class ArtifactTests(RecipeCase):
+    """What is no image: its configuration is the empty descriptor, whose blob clients do not ask for."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        config = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": EMPTY, "size": 2, "data": "e30="}
+        document = {"mediaType": OCI_MANIFEST, "config": config, "layers": [{"digest": digest_of(LAYER)}]}
+        self.manifest = json.dumps(document).encode()
+        self.fields = [f"Content-Type: {OCI_MANIFEST}", f"Docker-Content-Digest: {digest_of(self.manifest)}"]
+
+    def answer(self, asked: Request) -> None:
+        """The registry's answers."""
+        if self.status == 200 and "/manifests/" in asked.target and asked.method == "GET":
+            asked.answer(200, *self.fields, body=self.manifest)
+        else:
+            super().answer(asked)
+
+    def test_outage(self) -> None:
+        """One whose layers are kept is served while its registry is down, by its tag and by its digest."""
+        self.find("manifests/latest")
+        self.find(f"blobs/{digest_of(LAYER)}")
+        self.vault.net.pass_time(100)
+        self.status = 503
+        self.assertEqual(self.find("manifests/latest").how, How.STALE)
+        self.assertEqual(self.find(f"manifests/{digest_of(self.manifest)}").how, How.HIT)
+
+    def test_empty_blob(self) -> None:
+        """A client that asks for the empty descriptor's blob all the same gets it, though its registry is down."""
+        self.status = 503
+        for head_only in (True, False):
+            found = self.find(f"blobs/{EMPTY}", head_only)
+            self.assertEqual((found.how, found.body.length, found.body.sha256), (How.HIT, 2, EMPTY[7:]))
+        self.assertEqual(self.asked(), [])
