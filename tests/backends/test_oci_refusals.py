@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
-from tests.backends.test_oci_recipes import DIGEST, LAYER, RecipeCase, digest_of
+from tests.backends.test_oci_recipes import DIGEST, LAYER, RecipeCase, SeveralCase, digest_of
 from tests.memory import Asked as Request
+from vault.backends._oci_tokens import Login, TokenRefused
 from vault.errors import LeftAlone, Overloaded
+from vault.formats.oci_errors import Unknown
 from vault.formats.oci_manifest import EMPTY, OCI_MANIFEST
 from vault.outcome import How
 
@@ -68,6 +71,46 @@ class LimitedTests(RecipeCase):
                 self.assertIsInstance(self.error(other), LeftAlone)
             self.assertEqual(self.asked(), [])
             self.vault.net.pass_time(61)
+
+
+class AccountTests(SeveralCase):
+    """The first registry wants a token, and its token server does not give one for every image."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        account = replace(self.registry, login=Login("me", "secret"))
+        self.vault.sources.backend = account
+        self.registries = (account, self.registries[1])
+        self.token_status = 403
+        shelf = self.one.answer
+
+        def answer(asked: Request) -> None:
+            if asked.target.startswith("/token"):
+                asked.answer(self.token_status)
+            elif asked.get("authorization") is None:
+                asked.answer(401, 'WWW-Authenticate: Bearer realm="http://origin.test/token",service="x"')
+            else:
+                shelf(asked)
+
+        self.vault.origin.answer = answer
+
+    def test_not_for_the_account(self) -> None:
+        """An image that a valid account may not see is not here: the next registry is asked."""
+        digest = self.put(self.two, "other", "latest")
+        self.assertEqual(self.tag("latest"), digest)
+
+    def test_nowhere(self) -> None:
+        """Where no other has it either it is missing, and the client is told of the account."""
+        error = self.error("manifests/latest")
+        self.assertIsInstance(error, Unknown)
+        self.assertIn("account", str(error))
+
+    def test_wrong_password(self) -> None:
+        """A user name and password that the token server does not take are an error: nothing is known of the image."""
+        self.put(self.two, "other", "latest")
+        self.token_status = 401
+        self.assertIsInstance(self.error("manifests/latest"), TokenRefused)
+        self.assertEqual(self.two.asked(), 0)
 
 
 class ArtifactTests(RecipeCase):

@@ -254,8 +254,8 @@ class Registry(Backend):
     def denies(self, error: Exception) -> bool:
         """True if an error means that the registry has no such image for us.
 
-        That is 404, 401 and 403 in spite of a token, and no token for want of a login.  A refusal of whoever sends no
-        token may be of the vault's address or want a login: it says nothing of the image.
+        That is 404, 401 and 403 in spite of a token, and no token for want of a login, or of a right to the image.  A
+        refusal of whoever sends no token may be of the vault's address or want a login: it says nothing of the image.
         """
         if type(error) is Refused:
             return error.with_credentials and not self.tokens.wrong_login
