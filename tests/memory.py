@@ -569,7 +569,7 @@ class Rig:
 
     def free_slots(self, authority: str = "origin.test") -> int:
         """How many more connections to a host may be made."""
-        host = self.upstream._hosts.get(authority)
+        host = self.upstream._hosts.known.get(authority)
         return self.options.max_connections if host is None else host.slots.tokens
 
 
@@ -588,6 +588,6 @@ class RigCase(SynchronousTestCase):
         rig.stop()
         rig.net.pass_time(300)
         rig.run(rig.store.close())
-        for authority in list(rig.upstream._hosts):
+        for authority in list(rig.upstream._hosts.known):
             self.assertEqual(rig.free_slots(authority), rig.options.max_connections, f"a slot of {authority} is lost")
         self.assertEqual(rig.transfers, {}, "a transfer never ended")

@@ -30,7 +30,8 @@ CONFIGURATION = {"vault.values", "vault.document", "vault.options", "vault.confi
 MAY_IMPORT: dict[str, set[str]] = {
     "vault.answer": set(),
     "vault.connect": {"vault.values"},
-    "vault.upstream": {"vault.answer", "vault.connect", "vault.options"},
+    "vault.hosts": set(),
+    "vault.upstream": {"vault.answer", "vault.connect", "vault.hosts", "vault.options"},
     "vault.sources": {"vault.answer", "vault.memory", "vault.upstream"},
     "vault.feed": {"vault.answer", "vault.sources", "vault.store.writer"},
     "vault.stages": {"vault.store"},

@@ -14,7 +14,8 @@ from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from tests.memory import Asked, Rig, RigCase
 from vault import errors
 from vault.connect import TunnelRefused
-from vault.upstream import MOST_HOSTS, Answer, explained, origin_of
+from vault.hosts import MOST_HOSTS
+from vault.upstream import Answer, explained, origin_of
 
 URL = "http://origin.test/a"
 
@@ -38,9 +39,12 @@ class Body:
 class UpstreamCase(RigCase):
     """Requests straight to the upstream."""
 
-    def ask(self, rig: Rig, url: str = URL, *headers: tuple[str, str], method: str = "GET") -> Answer:
+    def ask(
+        self, rig: Rig, url: str = URL, *headers: tuple[str, str], method: str = "GET", counted_as: str = ""
+    ) -> Answer:
         """The answer to a request."""
-        answer: Answer = self.successResultOf(rig.run(rig.upstream.ask(method, url, headers)))
+        asking = rig.run(rig.upstream.ask(method, url, headers, counted_as=counted_as))
+        answer: Answer = self.successResultOf(asking)
         return answer
 
     def read(self, rig: Rig, answer: Answer) -> bytes:
@@ -50,9 +54,11 @@ class UpstreamCase(RigCase):
         self.assertEqual((body.ended, body.error), (True, None))
         return body.data
 
-    def error(self, rig: Rig, url: str = URL, seconds: float = 1, method: str = "GET") -> errors.UpstreamError:
+    def error(
+        self, rig: Rig, url: str = URL, seconds: float = 1, method: str = "GET", counted_as: str = ""
+    ) -> errors.UpstreamError:
         """The error that a request ends in."""
-        asking = rig.run(rig.upstream.ask(method, url))
+        asking = rig.run(rig.upstream.ask(method, url, counted_as=counted_as))
         rig.net.pass_time(seconds)
         error = self.failureResultOf(asking).value
         self.assertIsInstance(error, errors.UpstreamError)
@@ -564,6 +570,24 @@ class LimitTests(UpstreamCase):
         rig.net.pass_time(31)
         self.ask(rig).discard()
 
+    def test_counted_gate(self) -> None:
+        """A refusal of what a host counts apart holds for what is counted likewise; one of anything else for all."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(429, "Retry-After: 30")
+        self.ask(rig, counted_as="manifests").discard()
+        error = self.error(rig, seconds=0, counted_as="manifests")
+        self.assertEqual((type(error), error.retry_after), (errors.LeftAlone, 30.0))
+        self.assertIn("manifests", str(error))
+        rig.origin.answer = lambda asked: asked.answer()
+        for other in ("", "lists"):
+            self.ask(rig, counted_as=other).discard()
+        rig.net.pass_time(31)
+        self.ask(rig, counted_as="manifests").discard()
+        rig.origin.answer = lambda asked: asked.answer(429, "Retry-After: 30")
+        self.ask(rig).discard()
+        for other in ("", "manifests"):
+            self.assertEqual(self.error(rig, seconds=0, counted_as=other).retry_after, 30.0)
+
     def test_ailing_host(self) -> None:
         """A host that answers 503 with Retry-After for one path after another is left alone, for a minute at most."""
         rig = self.rig()
@@ -605,7 +629,7 @@ class LimitTests(UpstreamCase):
             rig.origin.answer = lambda asked: asked.answer()
             other.answer = lambda asked: asked.answer()
             self.ask(rig, f"http://{name}/").discard()
-            self.assertLessEqual(len(rig.upstream._hosts), MOST_HOSTS)
+            self.assertLessEqual(len(rig.upstream._hosts.known), MOST_HOSTS)
         self.assertEqual(rig.free_slots("busy.test"), 3)
         self.assertEqual(type(self.error(rig, seconds=0)), errors.LeftAlone)
         busy.abort()

@@ -187,6 +187,8 @@ class Artifact:
     ``NOTED_URL``; links in a page are relative to it.
     ``promised(head)``: the digest that the answer itself names; the body is checked as if it had been known before;
     without it ``Repr-Digest`` is looked at.  ``limit``: an answer that announces more bytes is refused.
+    ``counted_as``: what the upstream counts a GET of it as, where it limits some requests apart from others: a 429 with
+    ``Retry-After`` to one then holds for those that are counted alike, else for everything at that host.
     ``kept_anyway``: the answer's Cache-Control does not keep it from being stored; for protocols whose own rules say
     what may be.
     """
@@ -208,6 +210,7 @@ class Artifact:
     note_url: bool = False
     promised: Callable[[Head], Digest | None] | None = field(default=None, compare=False)
     limit: int | None = None
+    counted_as: str = ""
     kept_anyway: bool = False
 
     @property

@@ -143,10 +143,11 @@ class Sources:
         whatever token server it likes.
         """
         fields = artifact.headers + headers
+        counted = artifact.counted_as if method == "GET" else ""
         credentials = self.backend.credentials(artifact, url)
         try:
             limit = BEGINS if hurried else None
-            answer = await self.upstream.ask(method, url, fields + credentials, spare, limit=limit)
+            answer = await self.upstream.ask(method, url, fields + credentials, spare, limit=limit, counted_as=counted)
         except Timeout:
             self._silent.note(urlsplit(url).netloc, SILENT)
             raise
@@ -157,7 +158,7 @@ class Sources:
             credentials = await self.backend.authorize(artifact, challenge, partial(self._ask_named, answer.url))
             if not credentials:
                 raise self._error(answer)
-            answer = await self.upstream.ask(method, url, fields + credentials)
+            answer = await self.upstream.ask(method, url, fields + credentials, counted_as=counted)
         if answer.status == 401 and not self.upstream.configured(answer.url):
             answer.discard()
             raise self._error(answer)

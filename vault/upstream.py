@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -48,7 +47,8 @@ from vault.errors import (
     Unavailable,
     UpstreamError,
 )
-from vault.freshness import end_to_end, retry_after
+from vault.freshness import end_to_end
+from vault.hosts import Hosts
 from vault.options import UpstreamOptions
 from vault.urls import origin_of
 
@@ -57,14 +57,6 @@ CANCELLED = (CancelledError, net.ConnectingCancelledError)
 CREDENTIALS = frozenset({"authorization", "cookie"})
 REDIRECTS = (301, 302, 303, 307, 308)
 KEEP_ALIVE = 4  # seconds; below the 5 s after which common servers close an idle connection
-MOST_HOSTS = 256
-"""Hosts of which something is kept: redirects can name any number of them."""
-
-LONGEST_GATE = 3600.0
-"""Seconds for which a host is left alone at most when it tells this vault to wait (429)."""
-
-LONGEST_REST = 60.0
-"""The same when it tells everybody that it cannot answer (503)."""
 
 LONGEST_QUEUE = 300.0
 """Seconds to wait for a free connection: whole downloads may have to end before."""
@@ -108,17 +100,6 @@ class VerbatimAgent:
         return self._agent.request(method, self._url, verbatim, bodyProducer).addCallback(keep)
 
 
-@dataclass(slots=True)
-class _Host:
-    """What is kept about one upstream host: its connections, and until when (steady seconds) it asked for rest."""
-
-    slots: DeferredSemaphore
-    gate: float = 0.0
-    ailing: str = ""
-    """The URL that last was answered 503 with Retry-After, and until when that counts."""
-    ailing_until: float = 0.0
-
-
 class Upstream:
     """The hosts of one backend.  ``urls`` are its base URLs, ``now`` gives POSIX seconds."""
 
@@ -142,7 +123,7 @@ class Upstream:
         self._proxy_agent: Any = None
         if options.proxy:
             self._proxy_agent = ProxyAgent(self._endpoints.proxy_endpoint(), reactor, self._pool)
-        self._hosts: dict[str, _Host] = {}
+        self._hosts = Hosts(options.max_connections)
         # Bodies that go at a client's pace: slow clients must not take every connection from the fills.
         self.paced = DeferredSemaphore(max(1, options.max_connections // 2))
 
@@ -152,9 +133,11 @@ class Upstream:
 
     async def ask(
         self, method: str, url: str, headers: Headers = (), spare: bool = False, confide: bool = False,
-        limit: float | None = None,
+        limit: float | None = None, counted_as: str = "",
     ) -> Answer:  # fmt: skip
         """Send a request and wait for the head of the answer, following redirects; for ``limit`` seconds each.
+
+        A host that has refused what it counts apart (``Artifact.counted_as``) is asked for anything else.
 
         With ``spare`` it fails where all connections to the host are in use, instead of waiting for one.  With
         ``confide`` credentials in ``headers`` go to the host of ``url`` even if it is none of the configured ones.
@@ -165,7 +148,7 @@ class Upstream:
         for hop in range(MAX_REDIRECTS + 1):
             if trusted is not None or hop:
                 trusted = bool(trusted) and origin_of(url) in self._origins
-            answer = await self._ask_once(method, url, headers, trusted, spare, limit)
+            answer = await self._ask_once(method, url, headers, trusted, spare, limit, counted_as)
             location = answer.head.get("Location")
             if answer.status not in REDIRECTS or location is None:
                 answer.asked = asked
@@ -210,14 +193,16 @@ class Upstream:
         return target._replace(fragment="").geturl()
 
     async def _ask_once(
-        self, method: str, url: str, headers: Headers, trusted: bool | None, spare: bool, limit: float | None
-    ) -> Answer:
+        self, method: str, url: str, headers: Headers, trusted: bool | None, spare: bool, limit: float | None,
+        counted_as: str,
+    ) -> Answer:  # fmt: skip
         timeout = min(limit or math.inf, self.options.first_byte_timeout)
         authority = urlsplit(url).netloc
-        host = self._host(authority)
-        rest = host.gate - self._seconds()
+        host = self._hosts.of(authority)
+        rest, from_everything = host.rest(counted_as, self._seconds())
         if rest > 0:
-            raise LeftAlone(f"{authority} asked to be left alone for a while", rest)
+            wish = "asked to be left alone" if from_everything else f"wants to be asked for no {counted_as}"
+            raise LeftAlone(f"{authority} {wish} for a while", rest)
         if spare and host.slots.tokens <= self.options.max_connections // 2:
             raise Unavailable(f"all connections to {authority} are in use")
         await self._within(host.slots.acquire(), LONGEST_QUEUE, f"all connections to {authority} are in use")
@@ -226,34 +211,8 @@ class Upstream:
         except BaseException:
             host.slots.release()
             raise
-        host.gate = max(host.gate, self._seconds() + self._rest(host, url, answer))
+        host.heard(url, counted_as, answer.head, self._seconds(), self._now())
         return answer
-
-    def _host(self, authority: str) -> _Host:
-        """What is kept about a host; of too many some not in use are forgotten, first those that want no rest."""
-        host = self._hosts.get(authority)
-        if host is None:
-            if len(self._hosts) >= MOST_HOSTS:
-                idle = [name for name, known in self._hosts.items() if known.slots.tokens == known.slots.limit]
-                for name in sorted(idle, key=lambda name: self._hosts[name].gate)[: MOST_HOSTS // 2]:
-                    del self._hosts[name]
-            host = self._hosts[authority] = _Host(DeferredSemaphore(self.options.max_connections))
-        return host
-
-    def _rest(self, host: _Host, url: str, answer: Answer) -> float:
-        """For how many seconds a host is not to be asked after this answer, by its ``Retry-After``."""
-        wait = retry_after(answer.head, self._now())
-        if answer.status == 429 and wait is not None:
-            return min(wait, LONGEST_GATE)
-        if answer.status == 503 and wait is not None:
-            # One path may be broken alone; two of them, and nothing that came between, are the host.
-            now = self._seconds()
-            several = host.ailing != url and now < host.ailing_until
-            host.ailing, host.ailing_until = url, now + wait
-            return min(wait, LONGEST_REST) if several else 0.0
-        if answer.status < 500:
-            host.ailing_until = 0.0
-        return 0.0
 
     def _fields(self, url: str, headers: Headers, trusted: bool | None) -> Headers:
         """The fields to send; ``trusted`` is None for a host that gets what ``headers`` has but nothing configured."""

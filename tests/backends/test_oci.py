@@ -324,7 +324,7 @@ class TokenTests(SynchronousTestCase):
         login = Login("me", "secret")
         table: list[tuple[Login | None, int, bytes | None, type[VaultError]]] = [
             (login, 401, None, TokenRefused),
-            (login, 403, None, TokenRefused),
+            (login, 403, None, NoToken),
             (login, 400, None, BrokenAnswer),
             (login, 404, None, BrokenAnswer),
             (None, 401, None, NoToken),

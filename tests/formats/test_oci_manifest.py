@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,6 +12,7 @@ from vault.errors import Unavailable
 from vault.formats.oci_errors import Unknown, error_body
 from vault.formats.oci_manifest import (
     DOCKER_MANIFEST,
+    EMPTY,
     OCI_INDEX,
     OCI_MANIFEST,
     accepted,
@@ -45,6 +47,22 @@ class ManifestTests(SynchronousTestCase):
         manifest = read_manifest(json.dumps(document).encode())
         self.assertEqual((manifest.media_type, manifest.blobs), (DOCKER_MANIFEST, ("sha256:c", "sha256:a")))
         self.assertEqual(manifest.children, ())
+
+    def test_nothing_to_fetch(self) -> None:
+        """Content that the manifest has inline, and that of the empty descriptor, are fetched by no client."""
+
+        def inline(content: bytes, **changes: str) -> dict[str, str]:
+            digest = "sha256:" + hashlib.sha256(content).hexdigest()
+            return {"digest": digest, "data": base64.b64encode(content).decode(), **changes}
+
+        document = {
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": EMPTY},
+            "layers": [inline(b"x"), inline(b"{}"), {"digest": "sha256:a"}],
+        }
+        self.assertEqual(read_manifest(json.dumps(document).encode()).blobs, ("sha256:a",))
+        wrong = [inline(b"x", data="eQ=="), inline(b"x", data="!"), inline(b"x", digest="md5:x"), {"digest": "x"}]
+        digests = tuple(dict.fromkeys(part["digest"] for part in wrong))
+        self.assertEqual(read_manifest(json.dumps({"layers": wrong}).encode()).blobs, digests)
 
     def test_index(self) -> None:
         """Of an index one image is needed; what only attests is none."""

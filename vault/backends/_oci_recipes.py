@@ -36,7 +36,7 @@ from vault.errors import (
     VaultError,
 )
 from vault.formats.oci_errors import Unknown
-from vault.formats.oci_manifest import KNOWN, MAX_MANIFEST, plain_type, read_manifest, signed_payload
+from vault.formats.oci_manifest import EMPTY, KNOWN, MAX_MANIFEST, plain_type, read_manifest, signed_payload
 from vault.formats.oci_names import Resource
 from vault.freshness import elapsed, fresh
 from vault.interfaces import IBody, IKitchen, IRecipe
@@ -218,8 +218,10 @@ class Recipe:
 
     async def _from(self, kitchen: IKitchen, registry: Registry, asked: Asked) -> Found:
         if self.resource.kind == "blobs":
-            found = await kitchen.find(registry.blob(self.resource), asked)
             assert self.resource.digest is not None
+            if str(self.resource.digest) == EMPTY:
+                await self._keep_empty(kitchen, registry.blob(self.resource).key)
+            found = await kitchen.find(registry.blob(self.resource), asked)
             found.head = heads.for_blob(found, self.resource.digest)
             return found
         if self.resource.kind != "manifests":
@@ -239,6 +241,12 @@ class Recipe:
         kind = await self._type_in_body(kitchen, found)
         found.head = heads.for_manifest(found, self.resource.digest, kind)
         return found
+
+    async def _keep_empty(self, kitchen: IKitchen, key: str) -> None:
+        """Have what the empty descriptor stands for, which is known: no registry need be asked for it, or be there."""
+        if await kitchen.stored(key) is None:
+            head = Head(200, (), kitchen.now(), kitchen.now())
+            await kitchen.once(f"keep {key}", lambda: kitchen.put(key, head, b"{}"))
 
     def _acceptable(self, head: Head) -> bool:
         kind = plain_type(head.get("Content-Type"))

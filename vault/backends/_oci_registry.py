@@ -33,6 +33,9 @@ HEARD = 10.0
 RESERVED = 300.0
 """Seconds for which tags are not asked for once few pulls are left; then one request tells how many there are."""
 
+MANIFESTS = "manifests"
+"""What Docker Hub counts are GETs of manifests: a refusal of one says nothing of blobs, lists, and HEADs."""
+
 _LIMIT = re.compile(r"(\d{1,12})(?:\s*;\s*w=(\d{1,9}))?")
 
 DIGEST_FIELD = "Docker-Content-Digest"
@@ -150,6 +153,7 @@ class Registry(Backend):
             kin=f"{self.backend}/{self.directory}{name}/manifests/",
             promised=promised_digest,
             limit=MAX_MANIFEST,
+            counted_as=MANIFESTS,
         )
 
     def manifest(self, resource: Resource) -> Artifact:
@@ -165,6 +169,7 @@ class Registry(Backend):
             may_appear=True,
             kept_anyway=True,
             limit=MAX_MANIFEST,
+            counted_as=MANIFESTS,
         )
 
     def blob(self, resource: Resource) -> Artifact:
@@ -249,8 +254,8 @@ class Registry(Backend):
     def denies(self, error: Exception) -> bool:
         """True if an error means that the registry has no such image for us.
 
-        That is 404, 401 and 403 in spite of a token, and no token for want of a login.  A refusal of whoever sends no
-        token may be of the vault's address or want a login: it says nothing of the image.
+        That is 404, 401 and 403 in spite of a token, and no token for want of a login, or of a right to the image.  A
+        refusal of whoever sends no token may be of the vault's address or want a login: it says nothing of the image.
         """
         if type(error) is Refused:
             return error.with_credentials and not self.tokens.wrong_login

@@ -37,8 +37,9 @@ class TokenRefused(Refused):
 
 
 class NoToken(Refused):
-    """The token server gives nobody a token for this without a login, as Docker Hub and others do not for what is
-    private and for what does not exist.
+    """The token server gives no token for this: to nobody without a login, or not to this account.
+
+    Docker Hub and others give none for what is private, nor for what does not exist.
     """
 
 
@@ -177,9 +178,11 @@ class Tokens:
     def _error(self, host: str, head: Head, now: float) -> VaultError:
         said = f"the token server {host} answered {head.status}"
         if head.status in (401, 403):
-            if self._login is not None:
-                return TokenRefused(f"{said}: it does not take the backend's username and password; check them")
-            return NoToken(f"{said}: it gives no token without a user name and password")
+            if self._login is None:
+                return NoToken(f"{said}: it gives no token without a user name and password")
+            if head.status == 403:  # it knows who asks
+                return NoToken(f"{said}: there is no such image, or none that the backend's account may have")
+            return TokenRefused(f"{said}: it does not take the backend's username and password; check them")
         if head.status == 429 or head.status >= 500:
             return Overloaded(said, retry_after(head, now))
         return BrokenAnswer(f"{said}, which the vault did not expect")

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from vault.artifact import Digest
+
 MAX_MANIFEST = 4 * 1024 * 1024
 """Bytes: no client takes a larger manifest."""
 
@@ -23,6 +25,9 @@ OTHERS = (
 )
 MEDIA_TYPES = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
 KNOWN = frozenset(MEDIA_TYPES + OTHERS)
+
+EMPTY = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+"""The digest of what the empty descriptor of the image specification stands for, which is ``{}``."""
 
 ACCEPT = ", ".join(MEDIA_TYPES) + ", */*;q=0.1"
 """What the vault accepts: everything a modern client does, so that a tag has one digest for all of them."""
@@ -103,12 +108,33 @@ def _list(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
 def _blobs(document: dict[str, Any]) -> Iterator[str]:
     config = document.get("config")
     for part in [config, *_list(document, "layers"), *_list(document, "blobs")]:
-        # Layers with URLs of their own are fetched from there, past any registry.
-        if isinstance(part, dict) and isinstance(part.get("digest"), str) and not part.get("urls"):
+        if isinstance(part, dict) and isinstance(part.get("digest"), str) and not _needs_nothing(part):
             yield part["digest"]
     for part in _list(document, "fsLayers"):
         if isinstance(part.get("blobSum"), str):
             yield part["blobSum"]
+
+
+def _needs_nothing(part: dict[str, Any]) -> bool:
+    """True for a descriptor of what no registry is asked for.
+
+    Layers with URLs of their own are fetched from there, past any registry; what the manifest itself has ("data") is
+    read there, and what the empty descriptor stands for is known.
+    """
+    return bool(part.get("urls")) or part["digest"] == EMPTY or _is_inline(part)
+
+
+def _is_inline(part: dict[str, Any]) -> bool:
+    data = part.get("data")
+    if not isinstance(data, str):
+        return False
+    try:
+        digest = Digest.parse(part["digest"])
+        content = digest.new()
+        content.update(base64.b64decode(data, validate=True))
+    except ValueError:
+        return False
+    return content.hexdigest() == digest.value
 
 
 def _children(document: dict[str, Any]) -> Iterator[str]:
