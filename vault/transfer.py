@@ -220,9 +220,8 @@ class Transfer:
         self._check_length(answer)
         digest = self.artifact.digest_of(answer.head)
         if self._keepable(answer) and not self._private:
-            writer = await self._store.create(
-                self.artifact.key, answer.head, answer.length, digest, asked=answer.asked
-            )  # fmt: skip
+            head = await self.artifact.succeeding(self._stored, answer.head)
+            writer = await self._store.create(self.artifact.key, head, answer.length, digest, asked=answer.asked)
             if writer.storing:
                 await self._stream(answer, writer, answer.length, leave)
                 return

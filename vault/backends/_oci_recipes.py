@@ -1,10 +1,6 @@
 """How registry resources are had: tags as pointers, manifests and blobs by digest, from the registry that has them.
 
-A manifest is only served when its blobs can be had.  podman chooses a mirror by the manifest and does not fall back
-for the blobs.  A manifest from the store is therefore served where its registry has answered within ten seconds, or
-else where all its blobs (of an index: all that one of its manifests needs) are kept; otherwise the registry is asked
-for the manifest's head, and the client is told of a failure.  So it is with a tag that the registry denies, whose
-manifest is asked for by its digest.
+A manifest is only served when its blobs can be had: see ``vault.backends._oci_vouching``.
 """
 
 from __future__ import annotations
@@ -20,8 +16,10 @@ from zope.interface import implementer
 
 from vault.artifact import Artifact, Digest, Head
 from vault.backends import _oci_heads as heads
-from vault.backends._oci_memory import REMEMBERED, Memories, is_whole
+from vault.backends._oci_kept import Kept
+from vault.backends._oci_memory import REMEMBERED, Memories
 from vault.backends._oci_registry import Registry, manifest_key
+from vault.backends._oci_vouching import PATIENCE, Voucher
 from vault.errors import (
     Abandoned,
     BrokenAnswer,
@@ -39,7 +37,7 @@ from vault.formats.oci_errors import Unknown
 from vault.formats.oci_manifest import KNOWN, MAX_MANIFEST, plain_type, read_manifest, signed_payload
 from vault.formats.oci_names import Resource
 from vault.freshness import elapsed, fresh
-from vault.interfaces import IBody, IKitchen, IRecipe
+from vault.interfaces import IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 
 CODES = {"manifests": "MANIFEST_UNKNOWN", "blobs": "BLOB_UNKNOWN", "referrers": "MANIFEST_UNKNOWN"}
@@ -49,15 +47,6 @@ HEDGE = 2.0
 
 TURN = 0.05
 """Seconds in which a request that was given up is gone."""
-
-PATIENCE = 5.0
-"""Seconds for a registry to answer whether it can be asked, or for a tag that is kept from another registry."""
-
-NOT_ASKED = ("refreshing", "rate-limit")
-"""Why an expired copy may be served though nothing failed."""
-
-DENIED = (Missing.proxy_error, Refused.proxy_error)
-"""Why an expired copy may be served though its registry answers."""
 
 
 @implementer(IRecipe)
@@ -122,7 +111,11 @@ class Recipe:
                     return kept
                 raise
             self._note_home(registry, found, kitchen.now())
+            if self._by_digest and found.how is How.MISS:
+                self.memories.failing.forget(self.resource.name)
             return found
+        if isinstance(failure, Unavailable):
+            self.memories.failing.note(self.resource.name, kitchen.now() + REMEMBERED)
         if failure is not None:
             raise failure
         assert denied is not None
@@ -205,14 +198,19 @@ class Recipe:
             stored = await kitchen.stored(registry.tag(self.resource, None).key)
             if stored is None or not self._acceptable(stored.head):
                 continue
-            found = Found(stored, How.STALE, detail=why)
-            if registry.answers(kitchen.now()) or await self._whole(kitchen, stored):
+            found: Found | None = Found(stored, How.STALE, detail=why)
+            if not registry.answers(kitchen.now()) and not await self._at_hand(kitchen).whole(stored):
+                found = await self._voucher(kitchen, registry).previous(stored)
+            if found is not None:
                 found.head = heads.for_manifest(found, None, None)
                 return found
         return None
 
-    async def _whole(self, kitchen: IKitchen, body: IBody) -> bool:
-        return await is_whole(kitchen, self.backend, body, self.memories.whole)
+    def _at_hand(self, kitchen: IKitchen) -> Kept:
+        return Kept(kitchen, self.backend, self.memories.whole)
+
+    def _voucher(self, kitchen: IKitchen, registry: Registry) -> Voucher:
+        return Voucher(self._at_hand(kitchen), registry, self.resource, self._acceptable)
 
     # -- resources --------------------------------------------------------------------------------------------------
 
@@ -235,7 +233,8 @@ class Recipe:
             if not self._acceptable(found.body.head):
                 artifact = registry.tag(self.resource, self.accept)
                 found = await self._tag(kitchen, registry, artifact, asked)
-        await self._vouch(kitchen, registry, artifact, found)
+        doubtful = self.memories.failing.holds(self.resource.name, kitchen.now())
+        found = await self._voucher(kitchen, registry).vouched(artifact, found, doubtful)
         kind = await self._type_in_body(kitchen, found)
         found.head = heads.for_manifest(found, self.resource.digest, kind)
         return found
@@ -252,6 +251,7 @@ class Recipe:
                 how = How.HIT if fresh(stored.head, artifact, now) else How.STALE
                 left = (artifact.max_age or 0.0) - elapsed(stored.head, now)
                 return Found(stored, how, ttl=left, detail="rate-limit")
+        artifact = replace(artifact, inherits=self._at_hand(kitchen).history)
         try:
             found = await self._fetched(kitchen, artifact, asked)
         except Truncated as error:
@@ -325,35 +325,3 @@ class Recipe:
             return (await kitchen.work(read_manifest, data)).media_type
         except ValueError:
             return None
-
-    # -- whether the blobs can be had -------------------------------------------------------------------------------
-
-    async def _vouch(self, kitchen: IKitchen, registry: Registry, artifact: Artifact, found: Found) -> None:
-        """Raise an UpstreamError where what a manifest needs is neither kept nor to be had: see the module."""
-        if found.how not in (How.HIT, How.STALE):
-            return
-        denied = found.how is How.STALE and found.detail in DENIED
-        failed = found.how is How.STALE and not denied and found.detail not in NOT_ASKED
-        if failed:
-            registry.failed(kitchen.now())
-        elif not denied and registry.answers(kitchen.now()):
-            return
-        if await self._whole(kitchen, found.body):
-            return
-        if not failed and not registry.offline:
-            digest = heads.digest_of(found.body) if denied else None
-            if digest is not None:  # the tag has gone; the manifest and its blobs may be there all the same
-                artifact = registry.manifest(replace(self.resource, tag=None, digest=digest))
-            probe = kitchen.once(f"probe {artifact.asked_at}", lambda: kitchen.ask(artifact))
-            try:
-                await kitchen.within(PATIENCE, probe)
-                return
-            except BrokenAnswer as error:
-                if error.upstream_status is None:
-                    raise
-                return  # such as 405: whatever it thinks of HEAD, it answers
-            except TimeoutError:
-                registry.failed(kitchen.now())
-        raise Unavailable(
-            f"{registry.namespace} cannot be asked, and not all blobs of {self.resource.name} are kept", retry_after=5.0
-        )
