@@ -190,6 +190,9 @@ class Artifact:
     ``NOTED_URL``; links in a page are relative to it.
     ``promised(head)``: the digest that the answer itself names; the body is checked as if it had been known before;
     without it ``Repr-Digest`` is looked at.  ``limit``: an answer that announces more bytes is refused.
+    ``fault(head, body)``: what an answer is that cannot be what is wanted, such as "a web page"; None for a good one.
+    It is asked of the head alone (``body`` is None), then, on another thread, of the beginning of a body that has come
+    whole, before that counts as stored; a body that cannot be stored is not shown to it.
     ``kept_anyway``: the answer's Cache-Control does not keep it from being stored; for protocols whose own rules say
     what may be.
     """
@@ -212,6 +215,7 @@ class Artifact:
     note_url: bool = False
     promised: Callable[[Head], Digest | None] | None = field(default=None, compare=False)
     limit: int | None = None
+    fault: Callable[[Head, bytes | None], str | None] | None = field(default=None, compare=False)
     kept_anyway: bool = False
 
     @property

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from vault.artifact import Digest, Head, Headers
 from vault.backends._oci_heads import digest_of
 from vault.backends._oci_memory import Noted
-from vault.backends._oci_registry import blob_key, manifest_key
+from vault.backends._oci_registry import blob_key, fault_in_tag, manifest_key
 from vault.errors import VaultError
 from vault.formats.oci_manifest import MAX_MANIFEST, read_manifest
 from vault.interfaces import IBody, IKitchen
@@ -40,12 +40,18 @@ class Kept:
     backend: str
     memory: Noted[None]
 
-    async def whole(self, body: IBody) -> bool:
-        """True if everything that a manifest needs is kept: its blobs, or those of one manifest of an index."""
+    async def whole(self, body: IBody, of_tag: bool = False) -> bool:
+        """True if everything that a manifest needs is kept: its blobs, or those of one manifest of an index.
+
+        What a tag names (``of_tag``) must be a manifest; what is named by its digest is proved, whatever it is.
+        """
         now = self.kitchen.now()
-        if self.memory.holds(str(body.sha256), now):
+        name = f"{'tag' if of_tag else 'digest'} {body.sha256}"
+        if self.memory.holds(name, now):
             return True
         data = await self.kitchen.read(body, MAX_MANIFEST)
+        if of_tag and await self.kitchen.work(fault_in_tag, body.head, data) is not None:
+            return False  # kept by an earlier vault, which did not look
         try:
             manifest = await self.kitchen.work(read_manifest, data)
         except ValueError:
@@ -55,7 +61,7 @@ class Kept:
                 return False
         if manifest.children and not await self._any_whole(manifest.children):
             return False
-        self.memory.note(str(body.sha256), now + LOOKED)
+        self.memory.note(name, now + LOOKED)
         return True
 
     async def _any_whole(self, children: Sequence[str]) -> bool:
@@ -104,7 +110,7 @@ class Kept:
     async def _had_whole(self, digest: str) -> IBody | None:
         with suppress(VaultError):  # a file that cannot be read is not kept
             body = await self._stored(manifest_key, digest)
-            if body is not None and await self.whole(body):
+            if body is not None and await self.whole(body, of_tag=True):
                 return body
         return None
 

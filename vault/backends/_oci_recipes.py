@@ -30,11 +30,12 @@ from vault.errors import (
     TLSFailed,
     Truncated,
     Unavailable,
+    Unfit,
     UpstreamError,
     VaultError,
 )
 from vault.formats.oci_errors import Unknown
-from vault.formats.oci_manifest import KNOWN, MAX_MANIFEST, plain_type, read_manifest, signed_payload
+from vault.formats.oci_manifest import KNOWN, MAX_MANIFEST, is_page, plain_type, read_manifest, signed_payload
 from vault.formats.oci_names import Resource
 from vault.freshness import elapsed, fresh
 from vault.interfaces import IKitchen, IRecipe
@@ -44,6 +45,12 @@ CODES = {"manifests": "MANIFEST_UNKNOWN", "blobs": "BLOB_UNKNOWN", "referrers": 
 
 HEDGE = 2.0
 """Seconds for a registry to answer for content by digest before the next one is asked too."""
+
+SMALL = 64 * 1024
+"""Bytes: what is shorter is waited for, where another registry can be asked if it is wrong."""
+
+NEVER = 2**63
+"""The offset of a byte that no body has: it is waited for until the body is whole."""
 
 TURN = 0.05
 """Seconds in which a request that was given up is gone."""
@@ -103,9 +110,10 @@ class Recipe:
                     continue
                 if isinstance(error, (Unavailable, TLSFailed)):
                     registry.failed(kitchen.now())
-                if self._by_digest and isinstance(error, UpstreamError):
+                if (self._by_digest and isinstance(error, UpstreamError)) or isinstance(error, Unfit):
+                    # The next one cannot have anything else under this name; or this one is no registry at all.
                     failure = failure or error
-                    continue  # the next one cannot have anything else under this name
+                    continue
                 kept = await self._kept(kitchen, others, error.proxy_error)
                 if kept is not None:
                     return kept
@@ -156,8 +164,8 @@ class Recipe:
             artifact, member = self._by_its_digest(other), kitchen.of(other.name)
             asking = kitchen.once(f"hedge {artifact.asked_at}", partial(member.ask, artifact))
             with suppress(VaultError, TimeoutError):
-                await kitchen.within(PATIENCE, asking)
-                return other
+                if not is_page((await kitchen.within(PATIENCE, asking)).get("Content-Type")):
+                    return other
         raise LookupError(self.resource.reference)
 
     def _by_its_digest(self, registry: Registry) -> Artifact:
@@ -199,7 +207,7 @@ class Recipe:
             if stored is None or not self._acceptable(stored.head):
                 continue
             found: Found | None = Found(stored, How.STALE, detail=why)
-            if not registry.answers(kitchen.now()) and not await self._at_hand(kitchen).whole(stored):
+            if not registry.answers(kitchen.now()) and not await self._at_hand(kitchen).whole(stored, of_tag=True):
                 found = await self._voucher(kitchen, registry).previous(stored)
             if found is not None:
                 found.head = heads.for_manifest(found, None, None)
@@ -217,11 +225,13 @@ class Recipe:
     async def _from(self, kitchen: IKitchen, registry: Registry, asked: Asked) -> Found:
         if self.resource.kind == "blobs":
             found = await kitchen.find(registry.blob(self.resource), asked)
+            await self._prove(found, asked)
             assert self.resource.digest is not None
             found.head = heads.for_blob(found, self.resource.digest)
             return found
         if self.resource.kind != "manifests":
-            found = await kitchen.find(registry.listing(self.resource), asked)
+            listing = registry.listing(self.resource)
+            found = await (kitchen.find(listing, asked) if asked.head_only else self._renewed(kitchen, listing, asked))
             found.head = heads.for_listing(found)
             return found
         if self.resource.digest is not None:
@@ -252,13 +262,7 @@ class Recipe:
                 left = (artifact.max_age or 0.0) - elapsed(stored.head, now)
                 return Found(stored, how, ttl=left, detail="rate-limit")
         artifact = replace(artifact, inherits=self._at_hand(kitchen).history)
-        try:
-            found = await self._fetched(kitchen, artifact, asked)
-        except Truncated as error:
-            stored = await kitchen.stored(artifact.key)  # the tag has moved, to something that does not come whole
-            if stored is None:
-                raise
-            return Found(stored, How.STALE, detail=error.proxy_error)
+        found = await self._renewed(kitchen, artifact, asked)
         digest = heads.digest_of(found.body)
         if found.how is not How.BYPASS and digest is not None:
             await kitchen.once(f"adopt {artifact.key}", lambda: self._adopt(kitchen, artifact.key, digest, found))
@@ -270,9 +274,31 @@ class Recipe:
         if await kitchen.stored(manifest_key(self.backend, digest)) is None:
             await kitchen.adopt(manifest_key(self.backend, digest), digest, found.body.head)
 
-    async def _fetched(self, kitchen: IKitchen, artifact: Artifact, asked: Asked) -> Found:
-        """A manifest, whole: it is small, and clients need its length and digest first."""
-        return await self._whole_manifest(kitchen, await kitchen.fetch(artifact, asked.no_cache))
+    async def _renewed(self, kitchen: IKitchen, artifact: Artifact, asked: Asked) -> Found:
+        """What may have changed, whole, since it may turn out not to be what it should; else the copy that is kept."""
+        try:
+            found = await kitchen.fetch(artifact, asked.no_cache)
+            if found.how is not How.BYPASS and not found.body.complete:
+                await found.body.grown(NEVER)
+            return found
+        except Truncated as error:
+            stored = await kitchen.stored(artifact.key)
+            if stored is None:
+                raise
+            return Found(stored, How.STALE, detail=error.proxy_error)
+
+    async def _prove(self, found: Found, asked: Asked) -> None:
+        """Wait for the end of a blob that may be another thing, where there is another registry to be asked.
+
+        What is small has as good as come with its head, and what comes as a web page is hardly one.
+        """
+        page = is_page(found.body.head.get("Content-Type"))
+        if len(self.registries) == 1 or found.body.complete:
+            return
+        if asked.head_only and found.how is How.MISS and page:
+            raise Unfit("a web page came in place of a blob")
+        if not asked.head_only and (page or (found.body.length or SMALL) < SMALL) and found.how is not How.BYPASS:
+            await found.body.grown(NEVER)
 
     async def _whole_manifest(self, kitchen: IKitchen, found: Found) -> Found:
         """The same when its body has come."""

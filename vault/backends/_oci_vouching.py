@@ -18,6 +18,7 @@ from vault.backends._oci_heads import digest_of
 from vault.backends._oci_kept import Kept
 from vault.backends._oci_registry import Registry
 from vault.errors import BrokenAnswer, Missing, Refused, Unavailable, UpstreamError
+from vault.formats.oci_manifest import is_page
 from vault.formats.oci_names import Resource
 from vault.interfaces import IBody
 from vault.outcome import Found, How
@@ -52,7 +53,7 @@ class Voucher:
         if self.resource.tag is None or found.how is How.BYPASS:  # that can be read once
             await self._vouch(artifact, found)
             return found
-        if doubtful and not await self.kept.whole(found.body):
+        if doubtful and not await self.kept.whole(found.body, of_tag=True):
             previous = await self.previous(found.body)
             if previous is not None:
                 return previous
@@ -83,7 +84,7 @@ class Voucher:
             registry.failed(kitchen.now())
         elif not denied and registry.answers(kitchen.now()):
             return
-        if await self.kept.whole(found.body):
+        if await self.kept.whole(found.body, of_tag=self.resource.tag is not None):
             return
         if not failed and not registry.offline:
             digest = digest_of(found.body) if denied else None
@@ -91,8 +92,9 @@ class Voucher:
                 artifact = registry.manifest(replace(self.resource, tag=None, digest=digest))
             probe = kitchen.once(f"probe {artifact.asked_at}", lambda: kitchen.ask(artifact))
             try:
-                await kitchen.within(PATIENCE, probe)
-                return
+                if not is_page((await kitchen.within(PATIENCE, probe)).get("Content-Type")):
+                    return
+                registry.failed(kitchen.now())
             except BrokenAnswer as error:
                 if error.upstream_status is None:
                     raise
