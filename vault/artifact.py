@@ -6,13 +6,15 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hashlib import _Hash
+
+    from vault.interfaces import IBody
 
 HEX = re.compile(r"[0-9a-f]+")
 DIGEST_BYTES = {"sha256": 32, "sha384": 48, "sha512": 64, "sha1": 20, "md5": 16, "blake2b": 64}
@@ -180,6 +182,7 @@ class Artifact:
     it is still what the upstream has; where not, content that is stored anywhere with the digest that the answer names
     (``promised``) takes its place, else a GET follows.  ``kin``: what the keys of others begin with that may well have
     the same content: where one is stored, what is not is asked for by HEAD first, likewise.
+    ``inherits(stored)``: private fields that a new body's stored head gets from the stored copy whose place it takes.
     ``supersedes(stored, answer)``: False where a 200 shows itself to be older than the stored copy, which is then kept.
     ``gone_ttl``: for how long (seconds) a stored copy is still served once the upstream says 404 or 410; None means for
     ever.  ``may_appear``: it may be there at any moment, such as content by its digest, so that a 404 or 410 is not
@@ -189,6 +192,9 @@ class Artifact:
     without it ``Repr-Digest`` is looked at.  ``limit``: an answer that announces more bytes is refused.
     ``counted_as``: what the upstream counts a GET of it as, where it limits some requests apart from others: a 429 with
     ``Retry-After`` to one then holds for those that are counted alike, else for everything at that host.
+    ``fault(head, body)``: what an answer is that cannot be what is wanted, such as "a web page"; None for a good one.
+    It is asked of the head alone (``body`` is None), then, on another thread, of the beginning of a body that has come
+    whole, before that counts as stored; a body that cannot be stored is not shown to it.
     ``kept_anyway``: the answer's Cache-Control does not keep it from being stored; for protocols whose own rules say
     what may be.
     """
@@ -204,6 +210,7 @@ class Artifact:
     in_order: bool = False
     confirmed_by: Callable[[Head, Head], bool] | None = field(default=None, compare=False)
     kin: str | None = None
+    inherits: Callable[[IBody], Awaitable[Headers]] | None = field(default=None, compare=False)
     supersedes: Callable[[Head, Head], bool] | None = field(default=None, compare=False)
     gone_ttl: float | None = None
     may_appear: bool = False
@@ -211,6 +218,7 @@ class Artifact:
     promised: Callable[[Head], Digest | None] | None = field(default=None, compare=False)
     limit: int | None = None
     counted_as: str = ""
+    fault: Callable[[Head, bytes | None], str | None] | None = field(default=None, compare=False)
     kept_anyway: bool = False
 
     @property
@@ -221,6 +229,12 @@ class Artifact:
     def digest_of(self, head: Head) -> Digest | None:
         """The digest that a body with this head must have; None where nobody knows."""
         return self.digest or (None if self.promised is None else self.promised(head)) or announced_digest(head)
+
+    async def succeeding(self, stored: IBody | None, head: Head) -> Head:
+        """The head of a new body with what it is to keep of the stored copy whose place it takes."""
+        if stored is None or self.inherits is None:
+            return head
+        return head.with_headers(dict(await self.inherits(stored)))
 
     def missing_for(self, negative_ttl: float) -> float:
         """For how long (seconds) it is remembered that it is missing, where that is ``negative_ttl`` for others."""

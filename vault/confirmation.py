@@ -32,7 +32,8 @@ async def confirmed(
         return answer, stored
     digest = None if artifact.promised is None else artifact.promised(answer.head)
     try:
-        twin = None if digest is None else await store.adopt_twin(artifact.key, digest, answer.head)
+        head = await artifact.succeeding(stored, answer.head)
+        twin = None if digest is None else await store.adopt_twin(artifact.key, digest, head)
     except BaseException:
         answer.abort()
         raise

@@ -179,6 +179,12 @@ class DigestMismatch(Truncated):
     """The body is complete but is not the one its digest names."""
 
 
+class Unfit(Truncated):
+    """The body is complete but cannot be what was asked for, such as a web page in place of a document."""
+
+    proxy_error = "http_protocol_error"
+
+
 class StoreError(VaultError):
     """The cache directory cannot be used."""
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -28,7 +29,7 @@ from twisted.python.failure import Failure
 from vault.answer import Answer
 from vault.artifact import GONE, Artifact, Head, Headers
 from vault.confirmation import confirmed
-from vault.errors import BrokenAnswer, DigestMismatch, Truncated, Unavailable, VaultError
+from vault.errors import BrokenAnswer, DigestMismatch, Truncated, Unavailable, Unfit, VaultError
 from vault.feed import Changed, Feed, content_range, contradicts, total_of
 from vault.freshness import fresh, freshen, matches, resume_validator, storable, validators
 from vault.rate import Rate
@@ -39,6 +40,9 @@ from vault.store.partials import Partial
 from vault.store.store import Store
 from vault.store.writer import FillWriter
 from vault.urls import mark_of, plain
+
+EXAMINED = 4 * 1024 * 1024 + 1
+"""Bytes of a body that are shown to who can tell that it is not what is wanted: more would take a parser long."""
 
 UNREAD_LIMIT = 10.0
 """Seconds after which a body that is only passed through is given up when nobody has begun to read it."""
@@ -222,12 +226,11 @@ class Transfer:
 
     async def _begin(self, answer: Answer, leave: Callable[[Transfer], None]) -> None:
         """A whole body comes: into the store, or past it."""
-        self._check_length(answer)
+        self._check_head(answer)
         digest = self.artifact.digest_of(answer.head)
         if self._keepable(answer) and not self._private:
-            writer = await self._store.create(
-                self.artifact.key, answer.head, answer.length, digest, asked=answer.asked
-            )  # fmt: skip
+            head = await self.artifact.succeeding(self._stored, answer.head)
+            writer = await self._store.create(self.artifact.key, head, answer.length, digest, asked=answer.asked)
             if writer.storing:
                 await self._stream(answer, writer, answer.length, leave)
                 return
@@ -240,18 +243,28 @@ class Transfer:
         try:
             if waits:
                 answer = await self._sources.ask(self.artifact)
-                self._check_length(answer)
+                self._check_head(answer)
                 digest = self.artifact.digest_of(answer.head)
             writer = self._store.pass_through(self.artifact.key, answer.head, answer.length, digest)
             await self._stream(answer, writer, answer.length, leave)
         finally:
             upstream.paced.release()
 
-    def _check_length(self, answer: Answer) -> None:
+    def _check_head(self, answer: Answer) -> None:
         limit = self.artifact.limit
         if limit is not None and answer.length is not None and answer.length > limit:
             answer.abort()
             raise BrokenAnswer(f"{answer.host} sent {answer.length} bytes where at most {limit} may come")
+        fault = None if self.artifact.fault is None else self.artifact.fault(answer.head, None)
+        if fault is not None:
+            raise Unfit(f"{answer.host} sent {fault}")
+
+    async def _check_body(self, writer: FillWriter, host: str) -> None:
+        """Raise Unfit where a body that has come whole cannot be what is wanted."""
+        if self.artifact.fault is not None:
+            fault = await writer.seen(partial(self.artifact.fault, writer.body.head), EXAMINED)
+            if fault is not None:
+                raise Unfit(f"{host} sent {fault}")
 
     def _keepable(self, answer: Answer) -> bool:
         if answer.status == 206:
@@ -277,14 +290,16 @@ class Transfer:
             if not writer.storing:
                 self._clock.callLater(UNREAD_LIMIT, self._unread, writer)
             await feed.run()
+            await self._check_body(writer, answer.host)
             self.log.debug("{key} has come ({size} bytes)", key=plain(self.artifact.key), size=writer.received)
             self.state = State.COMPLETE if writer.storing else self.state
             await writer.finish()
             if writer.storing:
                 self.log.info("stored {key} ({size} bytes)", key=plain(self.artifact.key), size=writer.received)
-        except DigestMismatch as error:
+        except (DigestMismatch, Unfit) as error:
             key = plain(self.artifact.key)
             self.log.error("{key} from {url}: {error}; dropped", key=key, url=feed.url, error=str(error))
+            writer.fail(error)
             raise
         except Truncated as error:
             keep = feed.resumable and not isinstance(error, Changed)
@@ -378,6 +393,7 @@ class Transfer:
         self.state = State.STREAMING
         try:
             self._tell(Outcome(State.STREAMING, writer.body))
+            await self._check_body(writer, "an upstream")
             await writer.finish()
             self.state = State.COMPLETE
         finally:

@@ -1,10 +1,6 @@
 """How registry resources are had: tags as pointers, manifests and blobs by digest, from the registry that has them.
 
-A manifest is only served when its blobs can be had.  podman chooses a mirror by the manifest and does not fall back
-for the blobs.  A manifest from the store is therefore served where its registry has answered within ten seconds, or
-else where all its blobs (of an index: all that one of its manifests needs) are kept; otherwise the registry is asked
-for the manifest's head, and the client is told of a failure.  So it is with a tag that the registry denies, whose
-manifest is asked for by its digest.
+A manifest is only served when its blobs can be had: see ``vault.backends._oci_vouching``.
 """
 
 from __future__ import annotations
@@ -20,8 +16,10 @@ from zope.interface import implementer
 
 from vault.artifact import Artifact, Digest, Head
 from vault.backends import _oci_heads as heads
-from vault.backends._oci_memory import REMEMBERED, Memories, is_whole
+from vault.backends._oci_kept import Kept
+from vault.backends._oci_memory import REMEMBERED, Memories
 from vault.backends._oci_registry import Registry, manifest_key
+from vault.backends._oci_vouching import PATIENCE, Voucher
 from vault.errors import (
     Abandoned,
     BrokenAnswer,
@@ -32,14 +30,15 @@ from vault.errors import (
     TLSFailed,
     Truncated,
     Unavailable,
+    Unfit,
     UpstreamError,
     VaultError,
 )
 from vault.formats.oci_errors import Unknown
-from vault.formats.oci_manifest import EMPTY, KNOWN, MAX_MANIFEST, plain_type, read_manifest, signed_payload
+from vault.formats.oci_manifest import EMPTY, KNOWN, MAX_MANIFEST, is_page, plain_type, read_manifest, signed_payload
 from vault.formats.oci_names import Resource
 from vault.freshness import elapsed, fresh
-from vault.interfaces import IBody, IKitchen, IRecipe
+from vault.interfaces import IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 
 CODES = {"manifests": "MANIFEST_UNKNOWN", "blobs": "BLOB_UNKNOWN", "referrers": "MANIFEST_UNKNOWN"}
@@ -47,17 +46,14 @@ CODES = {"manifests": "MANIFEST_UNKNOWN", "blobs": "BLOB_UNKNOWN", "referrers": 
 HEDGE = 2.0
 """Seconds for a registry to answer for content by digest before the next one is asked too."""
 
+SMALL = 64 * 1024
+"""Bytes: what is shorter is waited for, where another registry can be asked if it is wrong."""
+
+NEVER = 2**63
+"""The offset of a byte that no body has: it is waited for until the body is whole."""
+
 TURN = 0.05
 """Seconds in which a request that was given up is gone."""
-
-PATIENCE = 5.0
-"""Seconds for a registry to answer whether it can be asked, or for a tag that is kept from another registry."""
-
-NOT_ASKED = ("refreshing", "rate-limit")
-"""Why an expired copy may be served though nothing failed."""
-
-DENIED = (Missing.proxy_error, Refused.proxy_error)
-"""Why an expired copy may be served though its registry answers."""
 
 
 @implementer(IRecipe)
@@ -114,15 +110,20 @@ class Recipe:
                     continue
                 if isinstance(error, (Unavailable, TLSFailed)):
                     registry.failed(kitchen.now())
-                if self._by_digest and isinstance(error, UpstreamError):
+                if (self._by_digest and isinstance(error, UpstreamError)) or isinstance(error, Unfit):
+                    # The next one cannot have anything else under this name; or this one is no registry at all.
                     failure = failure or error
-                    continue  # the next one cannot have anything else under this name
+                    continue
                 kept = await self._kept(kitchen, others, error.proxy_error)
                 if kept is not None:
                     return kept
                 raise
             self._note_home(registry, found, kitchen.now())
+            if self._by_digest and found.how is How.MISS:
+                self.memories.failing.forget(self.resource.name)
             return found
+        if isinstance(failure, Unavailable):
+            self.memories.failing.note(self.resource.name, kitchen.now() + REMEMBERED)
         if failure is not None:
             raise failure
         assert denied is not None
@@ -163,8 +164,8 @@ class Recipe:
             artifact, member = self._by_its_digest(other), kitchen.of(other.name)
             asking = kitchen.once(f"hedge {artifact.asked_at}", partial(member.ask, artifact))
             with suppress(VaultError, TimeoutError):
-                await kitchen.within(PATIENCE, asking)
-                return other
+                if not is_page((await kitchen.within(PATIENCE, asking)).get("Content-Type")):
+                    return other
         raise LookupError(self.resource.reference)
 
     def _by_its_digest(self, registry: Registry) -> Artifact:
@@ -205,14 +206,19 @@ class Recipe:
             stored = await kitchen.stored(registry.tag(self.resource, None).key)
             if stored is None or not self._acceptable(stored.head):
                 continue
-            found = Found(stored, How.STALE, detail=why)
-            if registry.answers(kitchen.now()) or await self._whole(kitchen, stored):
+            found: Found | None = Found(stored, How.STALE, detail=why)
+            if not registry.answers(kitchen.now()) and not await self._at_hand(kitchen).whole(stored, of_tag=True):
+                found = await self._voucher(kitchen, registry).previous(stored)
+            if found is not None:
                 found.head = heads.for_manifest(found, None, None)
                 return found
         return None
 
-    async def _whole(self, kitchen: IKitchen, body: IBody) -> bool:
-        return await is_whole(kitchen, self.backend, body, self.memories.whole)
+    def _at_hand(self, kitchen: IKitchen) -> Kept:
+        return Kept(kitchen, self.backend, self.memories.whole)
+
+    def _voucher(self, kitchen: IKitchen, registry: Registry) -> Voucher:
+        return Voucher(self._at_hand(kitchen), registry, self.resource, self._acceptable)
 
     # -- resources --------------------------------------------------------------------------------------------------
 
@@ -222,10 +228,12 @@ class Recipe:
             if str(self.resource.digest) == EMPTY:
                 await self._keep_empty(kitchen, registry.blob(self.resource).key)
             found = await kitchen.find(registry.blob(self.resource), asked)
+            await self._prove(found, asked)
             found.head = heads.for_blob(found, self.resource.digest)
             return found
         if self.resource.kind != "manifests":
-            found = await kitchen.find(registry.listing(self.resource), asked)
+            listing = registry.listing(self.resource)
+            found = await (kitchen.find(listing, asked) if asked.head_only else self._renewed(kitchen, listing, asked))
             found.head = heads.for_listing(found)
             return found
         if self.resource.digest is not None:
@@ -237,7 +245,8 @@ class Recipe:
             if not self._acceptable(found.body.head):
                 artifact = registry.tag(self.resource, self.accept)
                 found = await self._tag(kitchen, registry, artifact, asked)
-        await self._vouch(kitchen, registry, artifact, found)
+        doubtful = self.memories.failing.holds(self.resource.name, kitchen.now())
+        found = await self._voucher(kitchen, registry).vouched(artifact, found, doubtful)
         kind = await self._type_in_body(kitchen, found)
         found.head = heads.for_manifest(found, self.resource.digest, kind)
         return found
@@ -260,13 +269,8 @@ class Recipe:
                 how = How.HIT if fresh(stored.head, artifact, now) else How.STALE
                 left = (artifact.max_age or 0.0) - elapsed(stored.head, now)
                 return Found(stored, how, ttl=left, detail="rate-limit")
-        try:
-            found = await self._fetched(kitchen, artifact, asked)
-        except Truncated as error:
-            stored = await kitchen.stored(artifact.key)  # the tag has moved, to something that does not come whole
-            if stored is None:
-                raise
-            return Found(stored, How.STALE, detail=error.proxy_error)
+        artifact = replace(artifact, inherits=self._at_hand(kitchen).history)
+        found = await self._renewed(kitchen, artifact, asked)
         digest = heads.digest_of(found.body)
         if found.how is not How.BYPASS and digest is not None:
             await kitchen.once(f"adopt {artifact.key}", lambda: self._adopt(kitchen, artifact.key, digest, found))
@@ -278,9 +282,31 @@ class Recipe:
         if await kitchen.stored(manifest_key(self.backend, digest)) is None:
             await kitchen.adopt(manifest_key(self.backend, digest), digest, found.body.head)
 
-    async def _fetched(self, kitchen: IKitchen, artifact: Artifact, asked: Asked) -> Found:
-        """A manifest, whole: it is small, and clients need its length and digest first."""
-        return await self._whole_manifest(kitchen, await kitchen.fetch(artifact, asked.no_cache))
+    async def _renewed(self, kitchen: IKitchen, artifact: Artifact, asked: Asked) -> Found:
+        """What may have changed, whole, since it may turn out not to be what it should; else the copy that is kept."""
+        try:
+            found = await kitchen.fetch(artifact, asked.no_cache)
+            if found.how is not How.BYPASS and not found.body.complete:
+                await found.body.grown(NEVER)
+            return found
+        except Truncated as error:
+            stored = await kitchen.stored(artifact.key)
+            if stored is None:
+                raise
+            return Found(stored, How.STALE, detail=error.proxy_error)
+
+    async def _prove(self, found: Found, asked: Asked) -> None:
+        """Wait for the end of a blob that may be another thing, where there is another registry to be asked.
+
+        What is small has as good as come with its head, and what comes as a web page is hardly one.
+        """
+        page = is_page(found.body.head.get("Content-Type"))
+        if len(self.registries) == 1 or found.body.complete:
+            return
+        if asked.head_only and found.how is How.MISS and page:
+            raise Unfit("a web page came in place of a blob")
+        if not asked.head_only and (page or (found.body.length or SMALL) < SMALL) and found.how is not How.BYPASS:
+            await found.body.grown(NEVER)
 
     async def _whole_manifest(self, kitchen: IKitchen, found: Found) -> Found:
         """The same when its body has come."""
@@ -333,35 +359,3 @@ class Recipe:
             return (await kitchen.work(read_manifest, data)).media_type
         except ValueError:
             return None
-
-    # -- whether the blobs can be had -------------------------------------------------------------------------------
-
-    async def _vouch(self, kitchen: IKitchen, registry: Registry, artifact: Artifact, found: Found) -> None:
-        """Raise an UpstreamError where what a manifest needs is neither kept nor to be had: see the module."""
-        if found.how not in (How.HIT, How.STALE):
-            return
-        denied = found.how is How.STALE and found.detail in DENIED
-        failed = found.how is How.STALE and not denied and found.detail not in NOT_ASKED
-        if failed:
-            registry.failed(kitchen.now())
-        elif not denied and registry.answers(kitchen.now()):
-            return
-        if await self._whole(kitchen, found.body):
-            return
-        if not failed and not registry.offline:
-            digest = heads.digest_of(found.body) if denied else None
-            if digest is not None:  # the tag has gone; the manifest and its blobs may be there all the same
-                artifact = registry.manifest(replace(self.resource, tag=None, digest=digest))
-            probe = kitchen.once(f"probe {artifact.asked_at}", lambda: kitchen.ask(artifact))
-            try:
-                await kitchen.within(PATIENCE, probe)
-                return
-            except BrokenAnswer as error:
-                if error.upstream_status is None:
-                    raise
-                return  # such as 405: whatever it thinks of HEAD, it answers
-            except TimeoutError:
-                registry.failed(kitchen.now())
-        raise Unavailable(
-            f"{registry.namespace} cannot be asked, and not all blobs of {self.resource.name} are kept", retry_after=5.0
-        )

@@ -16,7 +16,7 @@ from vault.artifact import Artifact, Digest, Head, Headers
 from vault.backend import Backend
 from vault.backends._oci_tokens import Login, NoToken, Tokens
 from vault.errors import Missing, Refused
-from vault.formats.oci_manifest import ACCEPT, MAX_MANIFEST, OCI_INDEX
+from vault.formats.oci_manifest import ACCEPT, MAX_MANIFEST, OCI_INDEX, fault_of_list, fault_of_tag, is_page
 from vault.formats.oci_names import DOCKER_HUB, Resource, read_path
 from vault.freshness import retry_after
 from vault.interfaces import Ask, IBackend, IRecipe
@@ -154,6 +154,7 @@ class Registry(Backend):
             promised=promised_digest,
             limit=MAX_MANIFEST,
             counted_as=MANIFESTS,
+            fault=fault_in_tag,
         )
 
     def manifest(self, resource: Resource) -> Artifact:
@@ -197,6 +198,7 @@ class Registry(Backend):
             max_age=LIST_TTL,
             backend=self.backend,
             kept_anyway=True,
+            fault=fault_in_referrers if resource.kind == "referrers" else fault_in_tags,
         )
 
     def tag_ttl(self, tag: str) -> float:
@@ -221,7 +223,7 @@ class Registry(Backend):
     def heard(self, artifact: Artifact, head: Head) -> None:
         """It has answered."""
         self.tokens.answered(artifact.key, head.status)
-        if head.status < 400 or head.status in (404, 410, 416):
+        if (head.status < 400 and not is_page(head.get("Content-Type"))) or head.status in (404, 410, 416):
             self.contact.heard_at = head.received_at
         before = self.short_of_pulls(head.received_at)
         self.rate_limit.hear(head)
@@ -283,6 +285,21 @@ def promised_digest(head: Head) -> Digest | None:
         return Digest.parse((head.get(DIGEST_FIELD) or "").strip())
     except ValueError:
         return None
+
+
+def fault_in_tag(head: Head, body: bytes | None) -> str | None:
+    """See ``Artifact.fault``: of a tag.  A digest that the answer names is checked beside this."""
+    return fault_of_tag(body, head.get("Content-Type"), promised_digest(head) is not None)
+
+
+def fault_in_tags(head: Head, body: bytes | None) -> str | None:
+    """The same of a list of tags."""
+    return fault_of_list(body, head.get("Content-Type"), "tags")
+
+
+def fault_in_referrers(head: Head, body: bytes | None) -> str | None:
+    """The same of a list of referrers."""
+    return fault_of_list(body, head.get("Content-Type"), "manifests")
 
 
 def same_manifest(stored: Head, answer: Head) -> bool:

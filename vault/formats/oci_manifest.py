@@ -1,4 +1,4 @@
-"""Manifests and indexes: their media types, and what else is needed to have the whole of what they name."""
+"""Manifests and indexes: their media types, what tells them from junk, and what else they need to be of use."""
 
 from __future__ import annotations
 
@@ -60,13 +60,50 @@ class Manifest:
     children: tuple[str, ...] = ()
 
 
-def read_manifest(data: bytes) -> Manifest:
-    """Read a manifest; one in an unknown form needs nothing.  Raises ValueError for what is no JSON object."""
+def is_page(content_type: str | None) -> bool:
+    """True for a web page: a login, a notice, or whatever else answers 200 in place of a registry."""
+    return plain_type(content_type) in ("text/html", "application/xhtml+xml")
+
+
+def fault_of_tag(data: bytes | None, content_type: str | None, proved: bool) -> str | None:
+    """What is wrong with an answer that cannot be a tag's manifest; None where nothing is.
+
+    A tag's manifest is a JSON object that shows itself to be one: by what is in it, by its type, or since it was
+    ``proved`` by a digest that came with it.  ``data`` is None where only the head has come.
+    """
+    document = None if is_page(content_type) else _object(data)
+    if document is None:
+        return "a web page" if is_page(content_type) else "something that is no JSON object in place of a manifest"
+    if data is None or proved or plain_type(content_type).startswith("application/vnd."):
+        return None
+    return None if "schemaVersion" in document or "mediaType" in document else "a JSON object that is no manifest"
+
+
+def fault_of_list(data: bytes | None, content_type: str | None, member: str) -> str | None:
+    """The same for a list: a JSON object with this member, which Go's programs write as null where it is empty."""
+    document = None if is_page(content_type) else _object(data)
+    if document is None:
+        return "a web page" if is_page(content_type) else "something that is no JSON object in place of a list"
+    if data is None or len(data) > MAX_MANIFEST or isinstance(document.get(member, ""), (list, type(None))):
+        return None
+    return f"a JSON object without a list of {member}"
+
+
+def _object(data: bytes | None) -> dict[str, Any] | None:
+    """The JSON object that some data is; of one too large to be read only the beginning is looked at."""
+    if data is None or len(data) > MAX_MANIFEST:
+        return {} if data is None or data.lstrip()[:1] == b"{" else None
     try:
         document = json.loads(data)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(document, dict):
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """Read a manifest; one in an unknown form needs nothing.  Raises ValueError for what is no JSON object."""
+    document = _object(data)
+    if document is None:
         raise ValueError("a manifest is a JSON object")
     media_type = document.get("mediaType")
     children = tuple(_children(document))

@@ -13,7 +13,7 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
@@ -28,6 +28,8 @@ from vault.urls import plain
 
 if TYPE_CHECKING:
     from hashlib import _Hash
+
+T = TypeVar("T")
 
 HIGH_WATER = 576 * 1024
 LOW_WATER = 512 * 1024
@@ -340,6 +342,14 @@ class FillWriter:
             waiter: Deferred[None] = Deferred()
             self._idle.append(waiter)
             await waiter
+
+    async def seen(self, look: Callable[[bytes], T], limit: int) -> T | None:
+        """What ``look`` says, on a disk thread, of the first bytes that have come; None where they are in no file."""
+        await self.flushed()
+        file = self.body.file
+        if file is None or not self.storing:
+            return None
+        return await self._disk.run(lambda: look(file.read(0, limit)))
 
     async def finish(self) -> None:
         """The upstream has sent everything: verify, publish the end, store.
