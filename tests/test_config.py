@@ -379,6 +379,31 @@ class EnvironmentTests(ConfigTestCase):
         upstream = self.options("username: ${USER_NAME:-}\npassword: ${PASSWORD:-}\nproxy: ${PROXY}", {"PROXY": ""})
         self.assertEqual(upstream.upstream, UpstreamOptions())
 
+    def test_list_that_becomes_empty(self) -> None:
+        """A list whose elements all become empty is refused: it would mean everyone, or the default."""
+        self.assertEqual(self.read("access: {allow: []}" + BACKEND).access_allow, ())
+        one = self.read('access: {allow: ["${X}", 10.0.0.0/8]}' + BACKEND, {"X": ""})
+        self.assertEqual(one.access_allow, (ip_network("10.0.0.0/8"),))
+        for text in ('["${X}"]', '["${Y:-}"]', '["${X}", ~]', "[~]", "\n  -", '"${X}"', '"${Y:-}"'):
+            for key in ("listen", "access.allow"):
+                line = f"listen: {text}" if key == "listen" else "access:\n  allow: " + text.replace("  -", "    -")
+                message = self.problem(line + BACKEND, {"X": ""})
+                self.assertRegex(message, rf"\Avault\.yml:[123]: {key}: (has no element|has become empty).*; ")
+        self.assertIn("suites: has no element with a value", self.option_problem('suites: ["${X:-}"]'))
+
+    def test_list_in_which_empty_means_less(self) -> None:
+        """Where a list allows something that is else refused, one that becomes empty allows nothing."""
+        for text in ('["${X:-}"]', '"${X:-}"', "[~]"):
+            self.assertEqual(self.read(f"connect_allow: {text}{BACKEND}").connect_allow, ())
+
+    def test_mapping_that_becomes_empty(self) -> None:
+        """A mapping in whose place a variable stands is refused, also where the variable is empty."""
+        for line in ('access: "${X:-}"', 'limits: "${X:-}"'):
+            self.assertIn("has become empty", self.problem(line + BACKEND))
+        self.assertIn("headers: has become empty", self.option_problem('headers: "${X:-}"'))
+        for text in ('backends: "${X:-}"', 'backends: ["${X:-}"]', "backends: [~]"):
+            self.assertIn("backends: has ", self.problem(text))
+
     def test_missing(self) -> None:
         """A missing variable without a default is refused by its name."""
         message = self.problem("http_port: ${PORT}" + BACKEND)

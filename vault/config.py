@@ -139,7 +139,7 @@ def load_text(text: str, name: str, environ: Mapping[str, str]) -> Config:
         cache=_cache(root.section("cache")),
         limits=_limits(root, root.section("limits")),
         access_allow=root.section("access").parsed_items("allow", network),
-        connect_allow=root.parsed_items("connect_allow", authority),
+        connect_allow=root.parsed_items("connect_allow", authority, less=True),
         backends=_backends(root, offline, problems),
     )
     root.close()
@@ -172,7 +172,8 @@ def _limits(root: Section, section: Section) -> Limits:
 
 def _backends(root: Section, offline: bool, problems: Problems) -> tuple[BackendConfig, ...]:
     items = root.items("backends")
-    if root.usable and not items and (not root.given("backends") or root.setting("backends").value == []):
+    written = root.setting("backends")
+    if root.usable and not written.wrong and not written.emptied and written.value in (None, []):
         root.problem("backends", "names no backend; give a list with at least one, each with type and config")
     taken: dict[str, str] = {}
     found = [_backend(Section(item, path, problems), offline, problems, taken) for item, path in items]

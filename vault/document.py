@@ -26,6 +26,11 @@ class Setting:
     hidden: bool = False
     wrong: bool = False
 
+    @property
+    def emptied(self) -> bool:
+        """Whether something is written that the environment has made nothing of."""
+        return self.value is None and self.hidden
+
 
 class Problems:
     """The mistakes found so far in one file."""

@@ -37,6 +37,7 @@ D = TypeVar("D")
 
 PLACEHOLDER_URL = "http://wrong.invalid/"
 PLACEHOLDER_PREFIX = "/-/wrong/"  # no valid prefix is like it
+EMPTIED = "has become empty with its environment variable; give the variable a value, or leave the key out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,11 @@ class Section:
         self._settings: dict[str, Setting] = {}
         if isinstance(setting.value, dict):
             self._settings = setting.value
+        elif setting.emptied:
+            problems.add(setting.line, path, EMPTIED)
         elif setting.value is not None:
             problems.add(setting.line, path, "is not a mapping; give keys with values, one a line")
-        self.usable = not setting.wrong and isinstance(setting.value, (dict, type(None)))
+        self.usable = not setting.wrong and not setting.emptied and isinstance(setting.value, (dict, type(None)))
 
     def at(self, key: str) -> str:
         """The path of a key."""
@@ -121,18 +124,28 @@ class Section:
         """What ``parse`` makes of the text; it raises ValueError with what follows the value in the message."""
         return self._value(self.setting(key), self.at(key), parse, default, secret)
 
-    def items(self, key: str) -> list[tuple[Setting, str]]:
-        """The elements of a list, each with its path."""
+    def items(self, key: str, less: bool = False) -> list[tuple[Setting, str]]:
+        """The elements of a list, each with its path.
+
+        A list that has elements, but none with a value, is a mistake unless ``less``: nothing is allowed by it then.
+        """
         setting = self.setting(key)
         if isinstance(setting.value, list):
+            if setting.value and not less and all(item.value is None and not item.wrong for item in setting.value):
+                self.problem(key, "has no element with a value; give it one, or leave the key out")
+                return []
             return [(item, f"{self.at(key)}[{index}]") for index, item in enumerate(setting.value)]
         if setting.value is not None:
             self.problem(key, "is not a list; give one element a line, each after '- '")
+        elif setting.emptied and not less:
+            self.problem(key, EMPTIED)
         return []
 
-    def parsed_items(self, key: str, parse: Callable[[str], T], secret: bool = False) -> tuple[T, ...]:
-        """What ``parse`` makes of each element of a list."""
-        values = [self._value(item, path, parse, None, secret) for item, path in self.items(key)]
+    def parsed_items(
+        self, key: str, parse: Callable[[str], T], secret: bool = False, less: bool = False
+    ) -> tuple[T, ...]:
+        """What ``parse`` makes of each element of a list that has a value; ``less`` as for ``items``."""
+        values = [self._value(item, path, parse, None, secret) for item, path in self.items(key, less)]
         return tuple(value for value in values if value is not None)
 
     def keys(self) -> tuple[str, ...]:
