@@ -589,6 +589,25 @@ class OptionsTests(ConfigTestCase):
         both = "base_url: http://127.0.0.1/\nbase_urls: [http://127.0.0.1/]"
         self.assertIn("base_urls: is given beside base_url", self.option_problem(both))
 
+    def test_urls_that_become_empty(self) -> None:
+        """A list of URLs without a value is refused once; what stands for a URL is given or not."""
+        for text in ('["${X:-}"]', "[~]", '"${X:-}"'):
+            self.assertIn("backends[0].config.base_urls: has ", self.option_problem(f"base_urls: {text}"))
+        self.assertEqual(self.options('base_urls: ["${X:-}", http://127.0.0.1/]').upstreams, ("http://127.0.0.1/",))
+        self.assertEqual(self.options('base_url: "${X:-}"').upstreams, ("http://127.0.0.1/default/",))
+        text = BACKEND.replace("tests.test_config", "http") + self.indented('base_urls: "${X:-}"')
+        self.assertIn("backends[0].config.base_urls: has become empty", self.problem(text))
+
+    def test_mappings_that_become_empty(self) -> None:
+        """A list of mappings without a value is refused, and so is each element without one."""
+        for text in ('["${X:-}"]', "[~]", '"${X:-}"'):
+            self.assertIn("backends[0].config.others: has ", self.option_problem(f"others: {text}"))
+            images = BACKEND.replace("tests.test_config", "oci") + self.indented(f"repositories: {text}")
+            self.assertIn("backends[0].config.repositories: has ", self.problem(images))
+        for text in ('"${X:-}"', "~"):
+            message = self.option_problem(f"others: [{{token_url: http://127.0.0.1/}}, {text}]")
+            self.assertIn("backends[0].config.others[1]: has no value", message)
+
     def test_mappings(self) -> None:
         """A mapping in a list has readers of its own, which take over everything but the credentials."""
         common = "retries: 9\nusername: u\npassword: p\nheaders: {X: a}\n"

@@ -282,7 +282,7 @@ class Options(Section):
         """The base URLs given by ``key`` (one) or ``plural`` (a list in the order to try); each ends with ``/``."""
         if self.given(key) and self.given(plural):
             self.problem(plural, f"is given beside {key}; give one of the two")
-        elif not self.given(plural) and not default:
+        elif not self.given(plural) and not self.setting(plural).emptied and not default:
             self.require(key, f"a URL that starts with http:// or https://, or {plural}, a list of such")
         one = self.parsed(key, base_url, None, secret=True)
         found = self.parsed_items(plural, base_url, secret=True) or ((one,) if one else ())
@@ -293,6 +293,11 @@ class Options(Section):
 
     def mappings(self, key: str) -> tuple[Options, ...]:
         """A list of mappings, each with readers of its own; what they leave out of ``upstream`` is as here."""
-        parts = tuple(Options(item, path, self._problems, parent=self) for item, path in self.items(key))
+        parts = []
+        for item, path in self.items(key):
+            if item.value is None and not item.wrong:
+                self._problems.add(item.line, path, "has no value; give it keys with values, or leave it out")
+            else:
+                parts.append(Options(item, path, self._problems, parent=self))
         self._parts.extend(parts)
-        return parts
+        return tuple(parts)
