@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.trial.unittest import SynchronousTestCase
 
 from vault import config as configuration
+from vault.artifact import Artifact
+from vault.backend import Backend
 from vault.config import Config, MinFree, load, load_text
 from vault.connect import tls_policy
 from vault.errors import ConfigError
@@ -28,7 +30,7 @@ from vault.options import Options, UpstreamOptions
 
 
 @dataclass(frozen=True)
-class Recorded:
+class Recorded(Backend):
     """What the test backend made of its options."""
 
     name: str
@@ -39,11 +41,21 @@ class Recorded:
     others: tuple[Options, ...]
     upstream: UpstreamOptions
 
+    def resolve(self, path: str, headers: Mapping[str, str]) -> Artifact:
+        """Nothing is asked for here."""
+        raise NotImplementedError
+
 
 def make_backend(name: str, options: Options) -> IBackend:
     """A backend with a key of every kind."""
     if options.flag("refuse"):
         raise ConfigError(["the backend refuses"])
+    if options.flag("crash"):
+        raise RuntimeError("hunter2")
+    if options.flag("leave"):
+        raise SystemExit("hunter2")
+    if options.flag("nothing"):
+        return cast(IBackend, None)
     if options.integer("even", 0) % 2:
         options.problem("even", "is odd; give an even number")
     others = options.mappings("others")
@@ -478,6 +490,28 @@ class BackendTests(ConfigTestCase):
         """What a backend raises is reported as what it notes is."""
         error = self.assertRaises(ConfigError, self.options, "refuse: true")
         self.assertEqual(error.problems, ["the backend refuses"])
+
+    def test_backend_crashes(self) -> None:
+        """A backend that cannot be made is one more mistake of the file, without what may be a secret in it."""
+        for line, wrong in (
+            ("crash: true", "its make_backend failed (RuntimeError); "),
+            ("leave: true", "its make_backend failed (SystemExit); "),
+            ("nothing: true", "its make_backend returned no backend (NoneType without authorize, "),
+        ):
+            problems = self.problems("http_prot: 1" + BACKEND + self.indented(line))
+            self.assertIn("http_prot", problems[0])
+            self.assertIn("vault.yml:3: backends[0].type: " + wrong, problems[1])
+            self.assertNotIn("hunter2", "".join(problems))
+
+    def test_make_backend_of_another_kind(self) -> None:
+        """What is called make_backend must be a function of a name and options."""
+        for make, wrong in (
+            (lambda: None, "its make_backend failed (TypeError)"),
+            ("text", "has no make_backend"),
+            (Recorded, "its make_backend failed (TypeError)"),
+        ):
+            self.patch(sys.modules[__name__], "make_backend", make)
+            self.assertIn(wrong, self.problem(BACKEND))
 
     def test_upstream(self) -> None:
         """Every backend takes the common keys."""

@@ -192,8 +192,16 @@ def _backend(section: Section, offline: bool, problems: Problems, taken: dict[st
         return None
     try:
         backend = make(options.name, options)
+        missing = sorted(name for name in IBackend.names() if not hasattr(backend, name))
     except ConfigError as error:
         problems.include(error)
+        return None
+    except (Exception, SystemExit) as error:  # whatever somebody else's module raises; its text may have a secret in it
+        section.problem("type", f"its make_backend failed ({type(error).__name__}); mend that module, or take another")
+        return None
+    if missing:
+        what = f"{type(backend).__name__} without {', '.join(missing)}"
+        section.problem("type", f"its make_backend returned no backend ({what}); mend that module, or take another")
         return None
     options.close()
     return BackendConfig(ALIASES.get(kind, kind), options.name, options.prefix, options.upstream, backend)
@@ -240,8 +248,9 @@ def _maker(section: Section, kind: str) -> Callable[[str, Options], IBackend] | 
         section.problem("type", f"{name} cannot be imported ({type(error).__name__}: {error}); give a module that can")
         return None
     make: Callable[[str, Options], IBackend] | None = getattr(module, "make_backend", None)
-    if make is None:
+    if not callable(make):
         section.problem("type", f"{name} has no make_backend(name, options); give a backend's module")
+        return None
     return make
 
 
