@@ -436,7 +436,46 @@ class EnvironmentTests(ConfigTestCase):
 
     def test_values_are_not_shown(self) -> None:
         """What came from the environment is not shown in a message."""
-        self.assertNotIn("hunter2", self.problem("http_port: ${PASSWORD}" + BACKEND, {"PASSWORD": "hunter2"}))
+        missing = "/hunter2/key.pem"
+        for line, value, right in (
+            ("http_port: ${SECRET}", "hunter2", "from 0 to 65535"),
+            ("listen: ['ssl:1:privateKey=${SECRET}:certKey=/nowhere']", missing, "(No such file or directory)"),
+            ("listen: ['ssl:1:privateKey=/nowhere:certKey=${SECRET}']", missing, "(No such file or directory)"),
+            ("listen: ['tcp:1:interface=::1:${SECRET}=1']", "hunter2", "is refused; give one such as tcp:8080"),
+            ("access: {allow: ['${SECRET}']}", "10.77.3.4/8", "give one such as 10.0.0.0/8"),
+        ):
+            message = self.problem(line + BACKEND, {"SECRET": value})
+            self.assertNotRegex(message, "hunter2|10[.]77")
+            self.assertIn(right, message)
+        self.assertNotIn("10.64", self.problem("access: {allow: ['${NET}']}" + BACKEND, {"NET": "10.77.3.4/10"}))
+
+    def test_type_is_not_shown(self) -> None:
+        """A type from the environment is not shown, whatever is wrong with it."""
+        for value, right in (
+            ("hunter2", "is not a known type; give one of "),
+            ("htpp", "is not a known type; give one of "),
+            ("tests.hunter2", "its module cannot be imported (ModuleNotFoundError); "),
+            ("vault.errors", "its module has no make_backend"),
+        ):
+            message = self.problem(BACKEND.replace("tests.test_config", "${TYPE}"), {"TYPE": value})
+            self.assertIn(right, message)
+            self.assertNotRegex(message, "hunter2|htpp|errors")
+
+    def test_users_are_not_shown(self) -> None:
+        """What may have a user name and password in it is not shown, wherever it was written."""
+        for line in (
+            "connect_allow: ['bob:hunter2@h:443']",
+            "connect_allow: ['https://u:hunter2@h']",
+            "access: {allow: ['u:hunter2@10.0.0.1/8']}",
+            "listen: ['tcp:1:u=hunter2@h']",
+            "http_host: u:hunter2@h",
+            "cache: {max_size: 'u:hunter2@h'}",
+        ):
+            self.assertNotIn("hunter2", self.problem(line + BACKEND))
+        self.assertNotIn("hunter2", self.option_problem("pause: 'u:hunter2@h'"))
+        self.assertNotIn("hunter2", self.problem(BACKEND.replace("/files/", "'http://u:hunter2@h/'")))
+        images = BACKEND.replace("tests.test_config", "oci") + self.indented("namespace: 'u:hunter2@h'")
+        self.assertIn("namespace: the value is not the name of a registry", self.problem(images))
 
 
 class BackendTests(ConfigTestCase):

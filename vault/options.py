@@ -17,6 +17,7 @@ from vault.artifact import Headers
 from vault.document import Problems, Setting, plain
 from vault.values import (
     NOT_SETTABLE,
+    Telling,
     base_url,
     byte_size,
     certificate_file,
@@ -116,8 +117,12 @@ class Section:
         try:
             return parse(setting.value)
         except ValueError as error:
-            shown = "the value" if secret or setting.hidden else repr(setting.value[:80])
-            self._problems.add(setting.line, path, f"{shown} {error}")
+            # Where there is an @ there may be a user name and password before it.
+            if secret or setting.hidden or "@" in setting.value:
+                message = f"the value {error.discreet if isinstance(error, Telling) else error}"
+            else:
+                message = f"{setting.value[:80]!r} {error}"
+            self._problems.add(setting.line, path, message)
             return default
 
     def parsed(self, key: str, parse: Callable[[str], T], default: D, secret: bool = False) -> T | D:
