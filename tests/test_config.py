@@ -214,6 +214,8 @@ class TopLevelTests(ConfigTestCase):
             ("http_port: " + "9" * 5000, "'999", "from 0 to 65535"),
             ('cache_dir: "/a\\0b"', "cache_dir: has a character in it that is no text", "leave it out"),
             ('cache_dir: "/a\\ud800b"', "cache_dir: has a character in it that is no text", "leave it out"),
+            ("cache_dir: ''", "cache_dir: '' is empty", "/var/cache/"),
+            ("cache_dir: ' '", "cache_dir: ' ' is empty", "/var/cache/"),
             ("cache_dir: ~nobody-of-that-name/a", "unknown home", "starts with /"),
             ("cache: {min_free: 100%}", "'100%'", "5%"),
             ("cache: {dir_mode: rwx}", "'rwx'", "0750"),
@@ -298,6 +300,17 @@ class FileTests(ConfigTestCase):
         self.assertTrue(self.problem("http_port: 1\nlisten: [").startswith("vault.yml:2: is not YAML: expected"))
         self.assertIn("control characters", self.problem("\0"))
         self.assertIn("is not a mapping", self.problem("- http_port"))
+
+    def test_tab(self) -> None:
+        """A tab in the indentation is called one."""
+        message = self.problem("cache:\n\tmax_size: 1" + BACKEND)
+        self.assertIn("vault.yml:2: is not YAML: a tab stands where YAML wants spaces; ", message)
+
+    def test_merge_key(self) -> None:
+        """A merge key, which YAML 1.2 has no more, is refused with what is to be done."""
+        message = self.problem("cache: &c {max_size: 1}\nlimits:\n  <<: *c" + BACKEND)
+        self.assertIn("vault.yml:3: limits: has a merge key (<<); write the keys out", message)
+        self.assertIn("vault.yml:1: has a merge key", self.problem("<<: {http_port: 1}" + BACKEND))
 
     def test_yaml_error_keeps_secrets(self) -> None:
         """A password that YAML takes for an alias or a tag is not shown."""

@@ -182,6 +182,8 @@ def proxy_url(text: str) -> str:
 
 def directory(text: str) -> Path:
     """An absolute path, ``~`` expanded."""
+    if not text.strip():
+        raise ValueError("is empty; give a path such as /var/cache/artifact-vault")
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError:
