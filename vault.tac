@@ -4,14 +4,15 @@ Where there is neither, the built-in sample configuration is used.
 """
 
 import os
+import sys
 from pathlib import Path
 
 from twisted.application.service import Application
 
-from vault.tap import make_service
+from vault.tap import application_stream, make_service
 
 beside = Path(__file__).resolve().parent / "config.yml"
 chosen = os.environ.get("ARTIFACT_VAULT_CONFIG") or (str(beside) if beside.exists() else None)
 
 application = Application("artifact-vault")
-make_service(chosen).setServiceParent(application)
+make_service(chosen, stream=application_stream(sys.argv[1:])).setServiceParent(application)

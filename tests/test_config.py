@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.trial.unittest import SynchronousTestCase
 
 from vault import config as configuration
+from vault.artifact import Artifact
+from vault.backend import Backend
 from vault.config import Config, MinFree, load, load_text
 from vault.connect import tls_policy
 from vault.errors import ConfigError
@@ -28,7 +30,7 @@ from vault.options import Options, UpstreamOptions
 
 
 @dataclass(frozen=True)
-class Recorded:
+class Recorded(Backend):
     """What the test backend made of its options."""
 
     name: str
@@ -39,11 +41,21 @@ class Recorded:
     others: tuple[Options, ...]
     upstream: UpstreamOptions
 
+    def resolve(self, path: str, headers: Mapping[str, str]) -> Artifact:
+        """Nothing is asked for here."""
+        raise NotImplementedError
+
 
 def make_backend(name: str, options: Options) -> IBackend:
     """A backend with a key of every kind."""
     if options.flag("refuse"):
         raise ConfigError(["the backend refuses"])
+    if options.flag("crash"):
+        raise RuntimeError("hunter2")
+    if options.flag("leave"):
+        raise SystemExit("hunter2")
+    if options.flag("nothing"):
+        return cast(IBackend, None)
     if options.integer("even", 0) % 2:
         options.problem("even", "is odd; give an even number")
     others = options.mappings("others")
@@ -202,6 +214,8 @@ class TopLevelTests(ConfigTestCase):
             ("http_port: " + "9" * 5000, "'999", "from 0 to 65535"),
             ('cache_dir: "/a\\0b"', "cache_dir: has a character in it that is no text", "leave it out"),
             ('cache_dir: "/a\\ud800b"', "cache_dir: has a character in it that is no text", "leave it out"),
+            ("cache_dir: ''", "cache_dir: '' is empty", "/var/cache/"),
+            ("cache_dir: ' '", "cache_dir: ' ' is empty", "/var/cache/"),
             ("cache_dir: ~nobody-of-that-name/a", "unknown home", "starts with /"),
             ("cache: {min_free: 100%}", "'100%'", "5%"),
             ("cache: {dir_mode: rwx}", "'rwx'", "0750"),
@@ -286,6 +300,17 @@ class FileTests(ConfigTestCase):
         self.assertTrue(self.problem("http_port: 1\nlisten: [").startswith("vault.yml:2: is not YAML: expected"))
         self.assertIn("control characters", self.problem("\0"))
         self.assertIn("is not a mapping", self.problem("- http_port"))
+
+    def test_tab(self) -> None:
+        """A tab in the indentation is called one."""
+        message = self.problem("cache:\n\tmax_size: 1" + BACKEND)
+        self.assertIn("vault.yml:2: is not YAML: a tab stands where YAML wants spaces; ", message)
+
+    def test_merge_key(self) -> None:
+        """A merge key, which YAML 1.2 has no more, is refused with what is to be done."""
+        message = self.problem("cache: &c {max_size: 1}\nlimits:\n  <<: *c" + BACKEND)
+        self.assertIn("vault.yml:3: limits: has a merge key (<<); write the keys out", message)
+        self.assertIn("vault.yml:1: has a merge key", self.problem("<<: {http_port: 1}" + BACKEND))
 
     def test_yaml_error_keeps_secrets(self) -> None:
         """A password that YAML takes for an alias or a tag is not shown."""
@@ -379,6 +404,31 @@ class EnvironmentTests(ConfigTestCase):
         upstream = self.options("username: ${USER_NAME:-}\npassword: ${PASSWORD:-}\nproxy: ${PROXY}", {"PROXY": ""})
         self.assertEqual(upstream.upstream, UpstreamOptions())
 
+    def test_list_that_becomes_empty(self) -> None:
+        """A list whose elements all become empty is refused: it would mean everyone, or the default."""
+        self.assertEqual(self.read("access: {allow: []}" + BACKEND).access_allow, ())
+        one = self.read('access: {allow: ["${X}", 10.0.0.0/8]}' + BACKEND, {"X": ""})
+        self.assertEqual(one.access_allow, (ip_network("10.0.0.0/8"),))
+        for text in ('["${X}"]', '["${Y:-}"]', '["${X}", ~]', "[~]", "\n  -", '"${X}"', '"${Y:-}"'):
+            for key in ("listen", "access.allow"):
+                line = f"listen: {text}" if key == "listen" else "access:\n  allow: " + text.replace("  -", "    -")
+                message = self.problem(line + BACKEND, {"X": ""})
+                self.assertRegex(message, rf"\Avault\.yml:[123]: {key}: (has no element|has become empty).*; ")
+        self.assertIn("suites: has no element with a value", self.option_problem('suites: ["${X:-}"]'))
+
+    def test_list_in_which_empty_means_less(self) -> None:
+        """Where a list allows something that is else refused, one that becomes empty allows nothing."""
+        for text in ('["${X:-}"]', '"${X:-}"', "[~]"):
+            self.assertEqual(self.read(f"connect_allow: {text}{BACKEND}").connect_allow, ())
+
+    def test_mapping_that_becomes_empty(self) -> None:
+        """A mapping in whose place a variable stands is refused, also where the variable is empty."""
+        for line in ('access: "${X:-}"', 'limits: "${X:-}"'):
+            self.assertIn("has become empty", self.problem(line + BACKEND))
+        self.assertIn("headers: has become empty", self.option_problem('headers: "${X:-}"'))
+        for text in ('backends: "${X:-}"', 'backends: ["${X:-}"]', "backends: [~]"):
+            self.assertIn("backends: has ", self.problem(text))
+
     def test_missing(self) -> None:
         """A missing variable without a default is refused by its name."""
         message = self.problem("http_port: ${PORT}" + BACKEND)
@@ -399,7 +449,46 @@ class EnvironmentTests(ConfigTestCase):
 
     def test_values_are_not_shown(self) -> None:
         """What came from the environment is not shown in a message."""
-        self.assertNotIn("hunter2", self.problem("http_port: ${PASSWORD}" + BACKEND, {"PASSWORD": "hunter2"}))
+        missing = "/hunter2/key.pem"
+        for line, value, right in (
+            ("http_port: ${SECRET}", "hunter2", "from 0 to 65535"),
+            ("listen: ['ssl:1:privateKey=${SECRET}:certKey=/nowhere']", missing, "(No such file or directory)"),
+            ("listen: ['ssl:1:privateKey=/nowhere:certKey=${SECRET}']", missing, "(No such file or directory)"),
+            ("listen: ['tcp:1:interface=::1:${SECRET}=1']", "hunter2", "is refused; give one such as tcp:8080"),
+            ("access: {allow: ['${SECRET}']}", "10.77.3.4/8", "give one such as 10.0.0.0/8"),
+        ):
+            message = self.problem(line + BACKEND, {"SECRET": value})
+            self.assertNotRegex(message, "hunter2|10[.]77")
+            self.assertIn(right, message)
+        self.assertNotIn("10.64", self.problem("access: {allow: ['${NET}']}" + BACKEND, {"NET": "10.77.3.4/10"}))
+
+    def test_type_is_not_shown(self) -> None:
+        """A type from the environment is not shown, whatever is wrong with it."""
+        for value, right in (
+            ("hunter2", "is not a known type; give one of "),
+            ("htpp", "is not a known type; give one of "),
+            ("tests.hunter2", "its module cannot be imported (ModuleNotFoundError); "),
+            ("vault.errors", "its module has no make_backend"),
+        ):
+            message = self.problem(BACKEND.replace("tests.test_config", "${TYPE}"), {"TYPE": value})
+            self.assertIn(right, message)
+            self.assertNotRegex(message, "hunter2|htpp|errors")
+
+    def test_users_are_not_shown(self) -> None:
+        """What may have a user name and password in it is not shown, wherever it was written."""
+        for line in (
+            "connect_allow: ['bob:hunter2@h:443']",
+            "connect_allow: ['https://u:hunter2@h']",
+            "access: {allow: ['u:hunter2@10.0.0.1/8']}",
+            "listen: ['tcp:1:u=hunter2@h']",
+            "http_host: u:hunter2@h",
+            "cache: {max_size: 'u:hunter2@h'}",
+        ):
+            self.assertNotIn("hunter2", self.problem(line + BACKEND))
+        self.assertNotIn("hunter2", self.option_problem("pause: 'u:hunter2@h'"))
+        self.assertNotIn("hunter2", self.problem(BACKEND.replace("/files/", "'http://u:hunter2@h/'")))
+        images = BACKEND.replace("tests.test_config", "oci") + self.indented("namespace: 'u:hunter2@h'")
+        self.assertIn("namespace: the value is not the name of a registry", self.problem(images))
 
 
 class BackendTests(ConfigTestCase):
@@ -453,6 +542,28 @@ class BackendTests(ConfigTestCase):
         """What a backend raises is reported as what it notes is."""
         error = self.assertRaises(ConfigError, self.options, "refuse: true")
         self.assertEqual(error.problems, ["the backend refuses"])
+
+    def test_backend_crashes(self) -> None:
+        """A backend that cannot be made is one more mistake of the file, without what may be a secret in it."""
+        for line, wrong in (
+            ("crash: true", "its make_backend failed (RuntimeError); "),
+            ("leave: true", "its make_backend failed (SystemExit); "),
+            ("nothing: true", "its make_backend returned no backend (NoneType without authorize, "),
+        ):
+            problems = self.problems("http_prot: 1" + BACKEND + self.indented(line))
+            self.assertIn("http_prot", problems[0])
+            self.assertIn("vault.yml:3: backends[0].type: " + wrong, problems[1])
+            self.assertNotIn("hunter2", "".join(problems))
+
+    def test_make_backend_of_another_kind(self) -> None:
+        """What is called make_backend must be a function of a name and options."""
+        for make, wrong in (
+            (lambda: None, "its make_backend failed (TypeError)"),
+            ("text", "has no make_backend"),
+            (Recorded, "its make_backend failed (TypeError)"),
+        ):
+            self.patch(sys.modules[__name__], "make_backend", make)
+            self.assertIn(wrong, self.problem(BACKEND))
 
     def test_upstream(self) -> None:
         """Every backend takes the common keys."""
@@ -563,6 +674,25 @@ class OptionsTests(ConfigTestCase):
         self.assertIn("base_urls: is empty", self.option_problem("base_urls: []"))
         both = "base_url: http://127.0.0.1/\nbase_urls: [http://127.0.0.1/]"
         self.assertIn("base_urls: is given beside base_url", self.option_problem(both))
+
+    def test_urls_that_become_empty(self) -> None:
+        """A list of URLs without a value is refused once; what stands for a URL is given or not."""
+        for text in ('["${X:-}"]', "[~]", '"${X:-}"'):
+            self.assertIn("backends[0].config.base_urls: has ", self.option_problem(f"base_urls: {text}"))
+        self.assertEqual(self.options('base_urls: ["${X:-}", http://127.0.0.1/]').upstreams, ("http://127.0.0.1/",))
+        self.assertEqual(self.options('base_url: "${X:-}"').upstreams, ("http://127.0.0.1/default/",))
+        text = BACKEND.replace("tests.test_config", "http") + self.indented('base_urls: "${X:-}"')
+        self.assertIn("backends[0].config.base_urls: has become empty", self.problem(text))
+
+    def test_mappings_that_become_empty(self) -> None:
+        """A list of mappings without a value is refused, and so is each element without one."""
+        for text in ('["${X:-}"]', "[~]", '"${X:-}"'):
+            self.assertIn("backends[0].config.others: has ", self.option_problem(f"others: {text}"))
+            images = BACKEND.replace("tests.test_config", "oci") + self.indented(f"repositories: {text}")
+            self.assertIn("backends[0].config.repositories: has ", self.problem(images))
+        for text in ('"${X:-}"', "~"):
+            message = self.option_problem(f"others: [{{token_url: http://127.0.0.1/}}, {text}]")
+            self.assertIn("backends[0].config.others[1]: has no value", message)
 
     def test_mappings(self) -> None:
         """A mapping in a list has readers of its own, which take over everything but the credentials."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from io import StringIO
+from pathlib import Path
 
 from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from vault.logs import LineObserver, observer
+from vault.logs import LineObserver, LogFile, observer
+from vault.tap import application_stream
 
 
 class LogTests(SynchronousTestCase):
@@ -107,3 +110,48 @@ class LogTests(SynchronousTestCase):
         """An event without time, level or text does no harm."""
         observer(self.stream)({"log_level": LogLevel.info})
         self.assertEqual(self.stream.getvalue(), "1970-01-01T00:00:00+0000 INFO -: \n")
+
+
+class LogFileTests(SynchronousTestCase):
+    """A file that is moved away."""
+
+    def test_reopened(self) -> None:
+        """Until it is opened again what is written goes to the old file, then to the new one."""
+        path = Path(self.mktemp())
+        file = LogFile(path)
+        self.addCleanup(file.close)
+        lines = observer(file)
+        old = path.rename(f"{path}.1")
+        for number in (1, 2):
+            lines({"log_level": LogLevel.info, "log_format": "line {n}", "n": number})
+            lines.reopen()
+        self.assertIn("line 1", old.read_text())
+        self.assertNotIn("line 2", old.read_text())
+        self.assertIn("line 2", path.read_text())
+
+    def test_not_reopened(self) -> None:
+        """A file whose name cannot be opened goes on; what is no file is left alone."""
+        path = Path(self.mktemp())
+        file = LogFile(path)
+        self.addCleanup(file.close)
+        old = path.rename(f"{path}.1")
+        path.mkdir()
+        self.assertRaises(IsADirectoryError, file.reopen)
+        file.write("still here")
+        file.flush()
+        self.assertEqual(old.read_text(), "still here")
+        observer(StringIO()).reopen()
+        with LogFile("/dev/null") as nothing:
+            nothing.reopen()
+
+    def test_application(self) -> None:
+        """A file run by twistd logs where twistd's options say; run by anything else, to standard output."""
+        path = Path(self.mktemp())
+        for command in (["-ny", "vault.tac", "-l", str(path)], [f"--logf={path}", "--python=vault.tac"]):
+            stream = application_stream(command)
+            assert isinstance(stream, LogFile)
+            self.assertEqual(stream.path, path.absolute())
+            stream.close()
+        for command in (["-ny", "vault.tac"], ["-by", "vault.tac"], ["--nonsense"], ["-l", "x"], []):
+            self.assertIs(application_stream(command), sys.__stdout__)
+        self.assertIs(application_stream(["-y", "vault.tac", "--syslog"]), None)

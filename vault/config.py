@@ -20,7 +20,7 @@ from vault.document import Document, Problems
 from vault.errors import ConfigError
 from vault.interfaces import IBackend
 from vault.options import PLACEHOLDER_PREFIX, Options, Section, UpstreamOptions
-from vault.values import Network, authority, byte_size, directory, mode, network, rate, timeout
+from vault.values import Network, Telling, authority, byte_size, directory, mode, network, rate, timeout
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("text", "json")
@@ -139,7 +139,7 @@ def load_text(text: str, name: str, environ: Mapping[str, str]) -> Config:
         cache=_cache(root.section("cache")),
         limits=_limits(root, root.section("limits")),
         access_allow=root.section("access").parsed_items("allow", network),
-        connect_allow=root.parsed_items("connect_allow", authority),
+        connect_allow=root.parsed_items("connect_allow", authority, less=True),
         backends=_backends(root, offline, problems),
     )
     root.close()
@@ -172,7 +172,8 @@ def _limits(root: Section, section: Section) -> Limits:
 
 def _backends(root: Section, offline: bool, problems: Problems) -> tuple[BackendConfig, ...]:
     items = root.items("backends")
-    if root.usable and not items and (not root.given("backends") or root.setting("backends").value == []):
+    written = root.setting("backends")
+    if root.usable and not written.wrong and not written.emptied and written.value in (None, []):
         root.problem("backends", "names no backend; give a list with at least one, each with type and config")
     taken: dict[str, str] = {}
     found = [_backend(Section(item, path, problems), offline, problems, taken) for item, path in items]
@@ -191,8 +192,16 @@ def _backend(section: Section, offline: bool, problems: Problems, taken: dict[st
         return None
     try:
         backend = make(options.name, options)
+        missing = sorted(name for name in IBackend.names() if not hasattr(backend, name))
     except ConfigError as error:
         problems.include(error)
+        return None
+    except (Exception, SystemExit) as error:  # whatever somebody else's module raises; its text may have a secret in it
+        section.problem("type", f"its make_backend failed ({type(error).__name__}); mend that module, or take another")
+        return None
+    if missing:
+        what = f"{type(backend).__name__} without {', '.join(missing)}"
+        section.problem("type", f"its make_backend returned no backend ({what}); mend that module, or take another")
         return None
     options.close()
     return BackendConfig(ALIASES.get(kind, kind), options.name, options.prefix, options.upstream, backend)
@@ -224,23 +233,27 @@ def _types() -> list[str]:
 
 def _maker(section: Section, kind: str) -> Callable[[str, Options], IBackend] | None:
     known = _types()
+    hidden = section.setting("type").hidden
     if kind in known:
         name = f"{backends.__name__}.{ALIASES.get(kind, kind)}"
     elif re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", kind):
         name = kind
     else:
-        near = difflib.get_close_matches(kind, known, 1)
+        near = [] if hidden else difflib.get_close_matches(kind, known, 1)
         hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(known)} or a module's dotted name"
         section.problem("type", f"is not a known type; {hint}")
         return None
+    shown = "its module" if hidden else name
     try:
         module = importlib.import_module(name)
     except (Exception, SystemExit) as error:  # whatever somebody else's module raises while it is imported
-        section.problem("type", f"{name} cannot be imported ({type(error).__name__}: {error}); give a module that can")
+        why = type(error).__name__ if hidden else f"{type(error).__name__}: {error}"
+        section.problem("type", f"{shown} cannot be imported ({why}); give a module that can")
         return None
     make: Callable[[str, Options], IBackend] | None = getattr(module, "make_backend", None)
-    if make is None:
-        section.problem("type", f"{name} has no make_backend(name, options); give a backend's module")
+    if not callable(make):
+        section.problem("type", f"{shown} has no make_backend(name, options); give a backend's module")
+        return None
     return make
 
 
@@ -309,8 +322,11 @@ def _endpoint(text: str, environ: Mapping[str, str]) -> str:
     try:
         parse(object(), text)  # the reactor is only kept, and used when something listens
     except OSError as error:
-        raise ValueError(f"needs {error.filename} ({error.strerror}); give files that can be read") from None
+        why = f"({error.strerror}); give files that can be read"
+        raise Telling(f"needs {error.filename} {why}", f"names a file that cannot be read {why}") from None
     except Exception as error:  # the parsers and OpenSSL raise anything
-        wrong = "names files that are no PEM certificate and key" if kind == "ssl" else f"is refused ({error})"
-        raise ValueError(f"{wrong}; give one such as {example}") from None
+        right = f"give one such as {example}"
+        if kind == "ssl":
+            raise ValueError(f"names files that are no PEM certificate and key; {right}") from None
+        raise Telling(f"is refused ({error}); {right}", f"is refused; {right}") from None
     return text

@@ -26,6 +26,11 @@ class Setting:
     hidden: bool = False
     wrong: bool = False
 
+    @property
+    def emptied(self) -> bool:
+        """Whether something is written that the environment has made nothing of."""
+        return self.value is None and self.hidden
+
 
 class Problems:
     """The mistakes found so far in one file."""
@@ -104,6 +109,8 @@ class Document:
             mark = error.problem_mark or error.context_mark
             # What the parser quotes may be part of a secret; the kinds of token it names are not.
             reason = re.sub(r"'([^']*)'", _token, error.problem or "it cannot be read")
+            if (error.problem or "").startswith(r"found character '\t'"):
+                reason = "a tab stands where YAML wants spaces"
             self._problems.add(mark.line + 1 if mark else 1, "", f"is not YAML: {reason}; check indentation and quotes")
         except RecursionError:
             self._problems.add(1, "", "is nested too deeply; write it as the sample configuration is written")
@@ -150,6 +157,9 @@ class Document:
             at = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
                 self._wrong(at, path, "has a key that is not text; give a plain name")
+                continue
+            if key.tag.endswith(":merge"):
+                self._wrong(at, path, "has a merge key (<<); write the keys out, or give an alias for a whole value")
                 continue
             where = f"{path}.{plain(key.value)}" if path else plain(key.value)
             if key.value in mapping:

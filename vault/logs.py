@@ -6,9 +6,14 @@ are.  Tracebacks appear only where a failure was logged, indented under its line
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import stat
 from datetime import datetime, timezone
+from io import TextIOWrapper
+from pathlib import Path
 from typing import TextIO
 
 from constantly import NamedConstant  # type: ignore[import-untyped]  # it has no types
@@ -37,6 +42,26 @@ def parse_level(name: str) -> NamedConstant:
         raise ValueError(f"not a log level: {name!r}; it is one of {', '.join(LEVELS)}") from None
 
 
+class LogFile(TextIOWrapper):
+    """A file that is appended to; it can be opened again after somebody has moved it away."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+        super().__init__(self.path.open("ab"), encoding="utf-8")
+
+    def reopen(self) -> None:
+        """Go on in the file that has the name now, a new one if there is none; raises OSError and goes on as before."""
+        if not stat.S_ISREG(os.fstat(self.fileno()).st_mode):
+            return  # a terminal or a pipe is never moved away
+        with contextlib.suppress(OSError):
+            self.flush()
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            os.dup2(file, self.fileno(), inheritable=False)  # at once: another thread may be writing
+        finally:
+            os.close(file)
+
+
 @implementer(ILogObserver)
 class LineObserver:
     """Writes events of at least ``level`` to ``stream``, one a line; ``level`` and ``form`` may change at any time."""
@@ -54,6 +79,11 @@ class LineObserver:
     @level.setter
     def level(self, name: str) -> None:
         self._least = parse_level(name)
+
+    def reopen(self) -> None:
+        """Open the stream again by its name, if it is a file; raises OSError where that cannot be."""
+        if isinstance(self._stream, LogFile):
+            self._stream.reopen()
 
     def __call__(self, event: LogEvent) -> None:
         """Write ``event``, if its level is high enough."""

@@ -17,6 +17,7 @@ from vault.artifact import Headers
 from vault.document import Problems, Setting, plain
 from vault.values import (
     NOT_SETTABLE,
+    Telling,
     base_url,
     byte_size,
     certificate_file,
@@ -37,6 +38,7 @@ D = TypeVar("D")
 
 PLACEHOLDER_URL = "http://wrong.invalid/"
 PLACEHOLDER_PREFIX = "/-/wrong/"  # no valid prefix is like it
+EMPTIED = "has become empty with its environment variable; give the variable a value, or leave the key out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,11 @@ class Section:
         self._settings: dict[str, Setting] = {}
         if isinstance(setting.value, dict):
             self._settings = setting.value
+        elif setting.emptied:
+            problems.add(setting.line, path, EMPTIED)
         elif setting.value is not None:
             problems.add(setting.line, path, "is not a mapping; give keys with values, one a line")
-        self.usable = not setting.wrong and isinstance(setting.value, (dict, type(None)))
+        self.usable = not setting.wrong and not setting.emptied and isinstance(setting.value, (dict, type(None)))
 
     def at(self, key: str) -> str:
         """The path of a key."""
@@ -113,26 +117,40 @@ class Section:
         try:
             return parse(setting.value)
         except ValueError as error:
-            shown = "the value" if secret or setting.hidden else repr(setting.value[:80])
-            self._problems.add(setting.line, path, f"{shown} {error}")
+            # Where there is an @ there may be a user name and password before it.
+            if secret or setting.hidden or "@" in setting.value:
+                message = f"the value {error.discreet if isinstance(error, Telling) else error}"
+            else:
+                message = f"{setting.value[:80]!r} {error}"
+            self._problems.add(setting.line, path, message)
             return default
 
     def parsed(self, key: str, parse: Callable[[str], T], default: D, secret: bool = False) -> T | D:
         """What ``parse`` makes of the text; it raises ValueError with what follows the value in the message."""
         return self._value(self.setting(key), self.at(key), parse, default, secret)
 
-    def items(self, key: str) -> list[tuple[Setting, str]]:
-        """The elements of a list, each with its path."""
+    def items(self, key: str, less: bool = False) -> list[tuple[Setting, str]]:
+        """The elements of a list, each with its path.
+
+        A list that has elements, but none with a value, is a mistake unless ``less``: nothing is allowed by it then.
+        """
         setting = self.setting(key)
         if isinstance(setting.value, list):
+            if setting.value and not less and all(item.value is None and not item.wrong for item in setting.value):
+                self.problem(key, "has no element with a value; give it one, or leave the key out")
+                return []
             return [(item, f"{self.at(key)}[{index}]") for index, item in enumerate(setting.value)]
         if setting.value is not None:
             self.problem(key, "is not a list; give one element a line, each after '- '")
+        elif setting.emptied and not less:
+            self.problem(key, EMPTIED)
         return []
 
-    def parsed_items(self, key: str, parse: Callable[[str], T], secret: bool = False) -> tuple[T, ...]:
-        """What ``parse`` makes of each element of a list."""
-        values = [self._value(item, path, parse, None, secret) for item, path in self.items(key)]
+    def parsed_items(
+        self, key: str, parse: Callable[[str], T], secret: bool = False, less: bool = False
+    ) -> tuple[T, ...]:
+        """What ``parse`` makes of each element of a list that has a value; ``less`` as for ``items``."""
+        values = [self._value(item, path, parse, None, secret) for item, path in self.items(key, less)]
         return tuple(value for value in values if value is not None)
 
     def keys(self) -> tuple[str, ...]:
@@ -269,7 +287,7 @@ class Options(Section):
         """The base URLs given by ``key`` (one) or ``plural`` (a list in the order to try); each ends with ``/``."""
         if self.given(key) and self.given(plural):
             self.problem(plural, f"is given beside {key}; give one of the two")
-        elif not self.given(plural) and not default:
+        elif not self.given(plural) and not self.setting(plural).emptied and not default:
             self.require(key, f"a URL that starts with http:// or https://, or {plural}, a list of such")
         one = self.parsed(key, base_url, None, secret=True)
         found = self.parsed_items(plural, base_url, secret=True) or ((one,) if one else ())
@@ -280,6 +298,11 @@ class Options(Section):
 
     def mappings(self, key: str) -> tuple[Options, ...]:
         """A list of mappings, each with readers of its own; what they leave out of ``upstream`` is as here."""
-        parts = tuple(Options(item, path, self._problems, parent=self) for item, path in self.items(key))
+        parts = []
+        for item, path in self.items(key):
+            if item.value is None and not item.wrong:
+                self._problems.add(item.line, path, "has no value; give it keys with values, or leave it out")
+            else:
+                parts.append(Options(item, path, self._problems, parent=self))
         self._parts.extend(parts)
-        return parts
+        return tuple(parts)

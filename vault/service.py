@@ -125,7 +125,7 @@ class VaultService(Service):
         super().startService()
         raise_descriptor_limit()
         keep_buffers()
-        self._take_signals()  # before anybody is told that it listens: the default for SIGHUP is to end
+        self._take_signals()  # before anybody is told that it listens: the default for SIGHUP and SIGUSR1 is to end
         try:
             self._store.open()
             self._site = self._make_site()
@@ -229,6 +229,7 @@ class VaultService(Service):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *unused: self._reactor.callFromThread(self._stop_reactor))
         signal.signal(signal.SIGHUP, lambda *unused: self._reactor.callFromThread(self.reload))
+        signal.signal(signal.SIGUSR1, lambda *unused: self._reactor.callFromThread(self.reopen_log))
 
     def _stop_reactor(self) -> None:
         if self.running:
@@ -246,8 +247,18 @@ class VaultService(Service):
 
     # -- reloading --------------------------------------------------------------------------------------------------
 
+    def reopen_log(self) -> None:
+        """Go on in a new log file where the old one was moved away."""
+        try:
+            if self._observer is not None:
+                self._observer.reopen()
+        except OSError as error:
+            text = "the log file {file} cannot be opened again: {reason}; the log goes on in the old one"
+            self.log.error(text, file=error.filename, reason=error.strerror)
+
     def reload(self) -> None:
-        """Take over a changed configuration; a wrong one is refused and the old one stays."""
+        """Take over a changed configuration; a wrong one is refused and the old one stays.  Reopen the log file too."""
+        self.reopen_log()
         try:
             config = self._reread()
         except ConfigError as error:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+from getopt import GetoptError, getopt
 from typing import Any, TextIO
 
 from twisted.python import usage
+from twisted.scripts._twistd_unix import ServerOptions
 
 from vault.config import LOG_LEVELS, Config, built_in, load
 from vault.errors import ConfigError
+from vault.logs import LogFile
 from vault.service import VaultService
 
 
@@ -49,7 +52,23 @@ def log_stream(twistd: Any) -> TextIO | None:
     name = twistd.get("logfile") or ("-" if twistd.get("nodaemon") else "twistd.log")
     if name == "-":
         return sys.__stdout__ or sys.stdout
-    return Path(name).open("a", encoding="utf-8")
+    return LogFile(name)
+
+
+def application_stream(arguments: Sequence[str]) -> TextIO | None:
+    """The same for a file that twistd runs by ``-y``, from twistd's ``arguments``: nothing tells it the options.
+
+    It is standard output where they are those of another program.
+    """
+    known = ServerOptions()
+    try:
+        found, _ = getopt(list(arguments), known.shortOpt, known.longOpt)
+    except GetoptError:
+        found = []
+    given = {known.synonyms[name.lstrip("-")]: value or True for name, value in found}
+    if "python" not in given:
+        return sys.__stdout__
+    return log_stream({**given, "nodaemon": "nodaemon" in given or "debug" in given})
 
 
 def make_service(

@@ -33,6 +33,14 @@ NOT_SETTABLE = {
 }
 
 
+class Telling(ValueError):
+    """A message that tells something of the value beside it; ``discreet`` is for values that are not shown."""
+
+    def __init__(self, message: str, discreet: str) -> None:
+        super().__init__(message)
+        self.discreet = discreet
+
+
 def duration(text: str) -> float:
     """Seconds: a number, with s (also without), m, h or d."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)", text.strip().lower())
@@ -96,11 +104,12 @@ def network(text: str) -> Network:
     try:
         return ipaddress.ip_network(text)
     except ValueError:
+        plain = "is not a network; give one such as 10.0.0.0/8 or fd00::/8, without host bits"
         try:
-            hint = f"did you mean {ipaddress.ip_network(text, strict=False)}?"
+            near = ipaddress.ip_network(text, strict=False)
         except ValueError:
-            hint = "give one such as 10.0.0.0/8 or fd00::/8"
-        raise ValueError(f"is not a network; {hint}") from None
+            raise ValueError(plain) from None
+        raise Telling(f"is not a network; did you mean {near}?", plain) from None
 
 
 def authority(text: str) -> tuple[str, int]:
@@ -173,6 +182,8 @@ def proxy_url(text: str) -> str:
 
 def directory(text: str) -> Path:
     """An absolute path, ``~`` expanded."""
+    if not text.strip():
+        raise ValueError("is empty; give a path such as /var/cache/artifact-vault")
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from pathlib import Path
 
@@ -303,6 +304,29 @@ class OpenTests(StoreCase):
         self.assertIn("in use by another vault", str(error))
         self.fill(store, "b/file", DATA)
         self.assertEqual(self.content(store, "b/file"), DATA)
+
+    def test_directory_among_the_fills(self) -> None:
+        """A directory that somebody made among the fills is left alone, and the store opens."""
+        self.wait(self.open().close())
+        junk = self.root / ".vault" / "partial" / "junk"
+        (junk / "inner").mkdir(parents=True)
+        junk.with_name("file").touch()
+        store = self.open()
+        self.fill(store, "b/file", DATA)
+        self.assertEqual(self.content(store, "b/file"), DATA)
+        self.assertEqual([path.name for path in junk.parent.iterdir()], ["junk"])
+
+    def test_mode_of_the_index(self) -> None:
+        """The index has the mode of all other files, whatever the umask, also one that was made before."""
+        for umask, mode in ((0o022, 0o640), (0o077, 0o664), (0o022, 0o600)):
+            self.addCleanup(os.umask, os.umask(umask))
+            self.options.file_mode = mode
+            store = self.open()
+            self.fill(store, "b/file", DATA)
+            files = sorted((self.root / ".vault").glob("index.db*"))
+            self.assertEqual([file.name for file in files], ["index.db", "index.db-shm", "index.db-wal"])
+            self.assertEqual([stat.S_IMODE(file.stat().st_mode) for file in files], [mode] * 3)
+            self.die(store)
 
     def test_vanished(self) -> None:
         """When the directory is removed under a running vault, it says so, serves on, and begins an empty one."""

@@ -148,7 +148,7 @@ def _tiers(options: Options) -> Tiers:
 def make_backend(name: str, options: Options) -> OCIBackend:
     """Read ``registry_url`` and what goes with it, or ``repositories``, a list of such."""
     parts = options.mappings("repositories")
-    if options.given("repositories") and not parts:
+    if options.setting("repositories").value == []:
         options.problem("repositories", "is empty; give at least one registry, each with registry_url")
     for key in ("registry_url", "auth_url", "username", "password") if parts else ():
         if options.given(key):

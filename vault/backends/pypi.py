@@ -90,7 +90,7 @@ def make_backend(name: str, options: Options) -> PyPIBackend:
         gone_ttl=options.seconds("gone_ttl", GONE_TTL),
         negative_ttl=upstream.negative_ttl,
         min_release_age=options.seconds("min_release_age", 0.0),
-        exempt=frozenset(options.parsed_items("min_release_age_except", _project)),
+        exempt=frozenset(options.parsed_items("min_release_age_except", _project, less=True)),
         public_url=None if public_url is None else public_url.rstrip("/") + "/",
     )
     return PyPIBackend(name, options.prefix, index)

@@ -120,6 +120,17 @@ class Layout:
         with contextlib.suppress(OSError):
             (self.root / PRIVATE / "open").unlink()
 
+    def make_index(self) -> None:
+        """Make the index's file, if there is none, and give it the mode of all files; raises OSError.
+
+        SQLite would make it as the umask has it, and gives the files beside it the mode that it has.
+        """
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self.index, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self.file_mode))
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(OSError):  # it is not there, or another user's of the same group
+                Path(f"{self.index}{suffix}").chmod(self.file_mode)
+
     def condemn_index(self) -> None:
         """Note that the index is damaged."""
         with contextlib.suppress(OSError):
@@ -197,9 +208,9 @@ class Layout:
         return (self._partials / name).lstat()
 
     def partial_names(self) -> list[str]:
-        """The names of all fills' files."""
+        """The names of all fills' files; a directory is no work of ours."""
         with os.scandir(self._partials) as entries:
-            return [entry.name for entry in entries]
+            return [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
 
     def remove_partial(self, name: str) -> None:
         """Remove a fill's file, if it is there."""

@@ -61,6 +61,7 @@ def _scarce(layout: Layout) -> bool:
 
 def _open_index(layout: Layout) -> Index:
     layout.remove_condemned_index()
+    layout.make_index()
     try:
         index = Index(layout.index)
     except sqlite3.OperationalError:
@@ -69,6 +70,7 @@ def _open_index(layout: Layout) -> Index:
         log.warn("the cache's index is damaged ({error}); it is rebuilt from the files", error=error)
         layout.condemn_index()
         layout.remove_condemned_index()
+        layout.make_index()
         index = Index(layout.index)
     try:
         index.incomplete = index.fresh or layout.left_open()
