@@ -91,6 +91,7 @@ class Feed:
         self._sources = sources
         self._answer = answer
         self._end = end
+        self._stops = end is not None and end != writer.body.length  # before the body's own end: no more is wanted
         self._clock = clock
         self._bandwidth = bandwidth
         self._skip = 0
@@ -249,9 +250,12 @@ class Feed:
             dropped = min(self._skip, len(data))
             self._skip -= dropped
             data = data[dropped:]
-        if self._end is not None and self.writer.received + len(data) > self._end:
+        surplus = 0 if self._end is None else self.writer.received + len(data) - self._end
+        if surplus > 0 and not self._stops:
             self._answer.end(BrokenAnswer(f"{self._answer.host} sent more than it announced"))
             return
+        if surplus > 0:
+            data = data[:-surplus]
         limit = self.artifact.limit
         if limit is not None and self.writer.received + len(data) > limit:
             self._stopped = Changed(f"{self._answer.host} sent more than the {limit} bytes that may come")
@@ -259,6 +263,9 @@ class Feed:
             return
         if data:
             self.writer.write(data)
+        if self._stops and (surplus > 0 or (surplus == 0 and self._answer.status != 206)):
+            self._answer.end(None)
+            return
         if self._bandwidth is not None:
             wait = self._bandwidth.spend(len(data))
             if wait > 0:

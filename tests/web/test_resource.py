@@ -329,6 +329,34 @@ class GrowingRangeTests(RigCase):
         rig.net.pass_time(1)
         self.assertDirect(rig, client, start, BODY)
 
+    def test_far_breaks_off_and_whole(self) -> None:
+        """Where the upstream then sends the whole body, or more of it than was asked for, what is wanted is taken."""
+        start = 9 * NEAR_BYTES
+        whole = bytes(start) + BODY + bytes(self.SIZE - start - 10)
+        further = f"Content-Range: bytes {start + 4}-{self.SIZE - 1}/{self.SIZE}"
+        for status, fields, body, pieces in (
+            (200, STRONG, whole, [start + 7, start + 20]),
+            (200, STRONG, whole, [start + 10]),
+            (206, (further, *STRONG), whole[start + 4 :], [3, 20]),
+        ):
+            rig = self.growing()
+            client = rig.request("a", f"Range: bytes={start}-{start + 9}")
+            asked = rig.origin.last
+            asked.head(206, f"Content-Range: bytes {start}-{start + 9}/{self.SIZE}", *STRONG, length=10)
+            asked.send(BODY[:4])
+            asked.close()
+            rig.net.pass_time(1)
+            asked = rig.origin.last
+            asked.head(status, *fields, length=len(body))
+            before = 0
+            for stop in pieces:
+                asked.send(body[before:stop])
+                before = stop
+            rig.net.pass_time(1)
+            self.assertDirect(rig, client, start, BODY)
+            self.assertFalse(asked.wire.open)
+            self.assertEqual((len(rig.origin.requests), rig.upstream.paced.tokens), (3, rig.upstream.paced.limit))
+
     def test_far_and_gone(self) -> None:
         """A client that leaves ends its own direct request, not the fill."""
         rig = self.growing()
