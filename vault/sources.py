@@ -209,11 +209,14 @@ class Sources:
 async def whole_body(answer: Answer, limit: int) -> bytes:
     """A short body in memory; raises BrokenAnswer for one of more than ``limit`` bytes."""
     pieces: list[bytes] = []
+    size = 0
     ended: Deferred[UpstreamError | None] = Deferred()
 
     def take(data: bytes) -> None:
+        nonlocal size
         pieces.append(data)
-        if sum(map(len, pieces)) > limit:
+        size += len(data)
+        if size > limit:
             answer.end(BrokenAnswer(f"{answer.host} sent more than {limit} bytes where a short answer was expected"))
 
     answer.deliver(take, ended.callback)
