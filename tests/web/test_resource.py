@@ -480,6 +480,7 @@ class GrowingRangeTests(RigCase):
         """The same for one who waits because only closing would end the body; a part that came before is given."""
         _, client, whole = self.outgrown(kind=OldClient)
         self.assertEqual((client.status, client.closed), (200, True))
+        self.assertNotIn("stored", client.headers["cache-status"])
         self.assertTrue(client.body == whole)
         _, client, whole = self.outgrown("Range: bytes=5-", kind=OldClient)
         self.assertTrue(client.body == whole)

@@ -177,6 +177,7 @@ class ArtifactResource(Resource):
         if reply is None:
             if method == "GET" and found.body.length is None and _ends_unseen(request, found):
                 await self._come_to_its_end(request, found.body)
+                found.stored = found.stored and found.body.complete
                 if request.channel is None or request.aborted:
                     _unread(found)
                     return
