@@ -268,6 +268,62 @@ class StaleTests(ExpiredCase):
         self.assertServed(rig.request(), "STALE")
         self.assertEqual(len(rig.origin.requests), 1)
 
+    def test_body_breaks_behind(self) -> None:
+        """After a refresh whose body breaks the upstream is left alone for ten seconds, and the copy served."""
+        for seconds, fields in ((1, ()), (1, ("Cache-Control: no-cache",)), (1000, ())):
+            rig = self.expired(seconds, retries=0)
+
+            def answer(asked: Asked) -> None:
+                asked.head(200, length=6)
+                asked.send(b"new")
+                asked.close()
+
+            rig.origin.answer = answer
+            first = rig.request("a", *fields)
+            self.assertEqual(first.aborted, seconds > 50 or bool(fields))
+            rig.net.pass_time(1)
+            for _ in range(5):
+                client = rig.request("a", *fields)
+                self.assertServed(client, "STALE")
+                self.assertIn("detail=http_response_incomplete", client.headers["cache-status"])
+            self.assertEqual(len(rig.origin.requests), 1)
+            rig.net.pass_time(11)
+            rig.origin.answer = lambda asked: asked.answer(200, body=b"newest")
+            rig.request("a", *fields)
+            rig.net.pass_time(1)
+            self.assertServed(rig.request(), "HIT", b"newest")
+            self.assertEqual(len(rig.origin.requests), 2)
+
+    def test_disk_fails_behind(self) -> None:
+        """A refresh that nobody reads ends where the disk fails, and is not begun again for each client."""
+        rig = self.expired(1)
+
+        def answer(asked: Asked) -> None:
+            rig.disk.error = None
+            asked.head(200, length=600000)
+            rig.net.callLater(0.01, setattr, rig.disk, "error", OSError(28, "No space left on device"))
+            rig.net.callLater(0.02, asked.send, bytes(300000))
+
+        rig.origin.answer = answer
+        for _ in range(5):
+            self.assertServed(rig.request(), "STALE")
+            rig.net.pass_time(0.1)
+        self.assertEqual(len(rig.origin.requests), 1)
+
+    def test_readers_leave(self) -> None:
+        """That the readers of a refresh have left says nothing of the upstream: the next client has it asked again."""
+        rig = self.expired(1000)
+        rig.origin.answer = lambda asked: (asked.head(200, length=6), asked.send(b"new"))
+        client = rig.request()
+        rig.disk.error = OSError(28, "No space left on device")
+        rig.origin.last.send(b"es")
+        rig.net.pass_time(1)
+        client.leave()
+        rig.net.pass_time(1)
+        rig.disk.error = None
+        rig.origin.answer = lambda asked: asked.answer(200, body=b"newest")
+        self.assertEqual(rig.request().body, b"newest")
+
     def test_every_failure(self) -> None:
         """Whatever the upstream does wrong, the copy is served; nobody waits for retries."""
         answers: dict[str, Callable[[Asked], object]] = {

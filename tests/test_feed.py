@@ -464,6 +464,107 @@ class RetryTests(FeedCase):
         self.assertTrue(client.whole)
 
 
+class RestTests(FeedCase):
+    """Upstreams that ask for rest in the middle of a body."""
+
+    def resting(self, status: int, seconds: int) -> Callable[[Asked], object]:
+        """An answer that asks for rest until so many seconds after the first time, and then gives the body."""
+        began: list[float] = []
+
+        def answer(asked: Asked) -> None:
+            now = asked.wire._net.seconds()
+            began.append(now)
+            if now < began[0] + seconds:
+                asked.answer(status, f"Retry-After: {began[0] + seconds - now:.0f}")
+            else:
+                ranged(asked, *STRONG)
+
+        return answer
+
+    def test_waited_for(self) -> None:
+        """A short rest is waited for as one try, however few there are."""
+        for status in (429, 503):
+            for seconds in (5, 29):
+                rig = self.rig(retries=2)
+                client = self.break_off(rig, 5, STRONG, self.resting(status, seconds))
+                self.assertEqual((client.body, client.whole), (BODY, True), (status, seconds))
+                self.assertEqual(len(rig.origin.requests), 3)
+
+    def test_too_long(self) -> None:
+        """A long rest is not: the client is cut off at once, and nobody asked in vain."""
+        for status in (429, 503):
+            rig = self.rig()
+            rig.origin.answer = lambda asked: asked.head(200, *STRONG, length=10)
+            client = rig.request()
+            first = rig.origin.last
+            rig.origin.answer = self.resting(status, 40)
+            first.close()
+            rig.net.pass_time(1)
+            self.assertCut(client, rig)
+            self.assertEqual(len(rig.origin.requests), 2)
+
+    def test_too_long_for_a_refresh(self) -> None:
+        """The rest that the end of a refresh was asked for is given: meanwhile the kept copy is served."""
+        rig = self.rig(ttl=100.0, stale_while_revalidate=1000.0)
+        rig.fill()
+        rig.net.pass_time(200)
+        rig.origin.answer = lambda asked: (asked.head(200, 'ETag: "2"', length=10), asked.close())
+        rig.request()
+        rig.origin.answer = lambda asked: asked.answer(503, "Retry-After: 100")
+        rig.net.pass_time(1)
+        count = len(rig.origin.requests)
+        rig.net.pass_time(90)
+        self.assertEqual(rig.request().headers["x-cache"], "STALE")
+        self.assertEqual(len(rig.origin.requests), count)
+
+    def test_others_first(self) -> None:
+        """Who has not failed is asked before one whose rest is waited for, and that one before one who has failed."""
+        rig = self.rig(TWO, retries=3)
+        second = rig.net.origin("second.test")
+        second.answer = lambda asked: ranged(asked, *STRONG)
+        client = self.break_off(rig, 5, STRONG, self.resting(503, 20))
+        self.assertEqual((client.body, client.whole), (BODY, True))
+        self.assertEqual((len(rig.origin.requests), len(second.requests)), (2, 1))
+
+        rig = self.rig(TWO, retries=3)
+        second = rig.net.origin("second.test")
+        second.answer = lambda asked: asked.answer(500)
+        client = self.break_off(rig, 5, STRONG, self.resting(503, 20))
+        self.assertEqual((client.body, client.whole), (BODY, True))
+        self.assertEqual((len(rig.origin.requests), len(second.requests)), (3, 1))
+
+    def test_redirected(self) -> None:
+        """That a redirect's target asks for rest says nothing of the URL that led there: it may lead elsewhere."""
+        rig = self.rig()
+        rest, m1, m2 = (rig.net.origin(f"{name}.test") for name in ("rest", "m1", "m2"))
+        hops = ["m1", "rest", "m2"]
+        rig.origin.answer = lambda asked: asked.answer(302, f"Location: http://{hops.pop(0)}.test/a")
+        m1.answer = lambda asked: asked.head(200, *DATED, length=10)
+        rest.answer = lambda asked: asked.answer(503, "Retry-After: 100")
+        m2.answer = lambda asked: ranged(asked, *DATED)
+        client = rig.request()
+        m1.last.send(BODY[:4])
+        rig.net.pass_time(0.05)
+        m1.answer = lambda asked: asked.answer(429, "Retry-After: 100")
+        m1.last.close()
+        rig.net.pass_time(3)
+        self.assertEqual((client.body, client.whole, hops), (BODY, True, []))
+
+    def test_stop(self) -> None:
+        """A vault that stops does not wait for it."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.head(200, *STRONG, length=10)
+        client = rig.request()
+        first = rig.origin.last
+        rig.origin.answer = self.resting(503, 20)
+        first.close()
+        rig.net.pass_time(10)
+        self.assertFalse(client.aborted)
+        rig.stop()
+        self.assertTrue(client.aborted)
+        self.assertEqual(rig.transfers, {})
+
+
 class FunctionTests(SynchronousTestCase):
     """The pure parts."""
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.error import ConnectionRefusedError
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.memory import MODIFIED, Asked, Rig, RigCase
 from vault import errors
 from vault.artifact import Artifact, Headers
 from vault.backends.http import HTTPBackend
 from vault.interfaces import Ask
-from vault.sources import PAUSES, may_pass, plain
+from vault.sources import PAUSES, may_pass, plain, whole_body
 
 TWO = ("http://origin.test/", "http://second.test/")
 
@@ -361,3 +362,48 @@ class SizeTests(SourcesCase):
         answer.discard()
         alone = replace(wanted, urls=wanted.urls[:1])
         self.failureResultOf(rig.run(rig.sources.ask(alone)), errors.OtherVersion)
+
+
+class Piece(bytes):
+    """A piece of a body that counts how often it is asked for its length."""
+
+    asked = 0
+
+    def __len__(self) -> int:
+        Piece.asked += 1
+        return super().__len__()
+
+
+class ShortBodyTests(SynchronousTestCase):
+    """Bodies that are read whole."""
+
+    def read(self, limit: int, pieces: list[bytes]) -> Deferred[bytes]:
+        """Read a body that comes in these pieces."""
+
+        class Source:
+            host = "origin.test"
+
+            def deliver(self, on_data: Any, on_end: Any) -> None:
+                self.ended: list[Exception | None] = []
+                for piece in pieces:
+                    if not self.ended:
+                        on_data(piece)
+                on_end(self.ended[0] if self.ended else None)
+
+            def end(self, error: Exception | None) -> None:
+                self.ended.append(error)
+
+        return ensureDeferred(whole_body(Source(), limit))  # type: ignore[arg-type]
+
+    def test_many_pieces(self) -> None:
+        """However many pieces it comes in, each is counted once."""
+        Piece.asked = 0
+        pieces = [Piece(b"ab") for _ in range(1000)]
+        self.assertEqual(self.successResultOf(self.read(2000, list(pieces))), b"ab" * 1000)
+        self.assertLessEqual(Piece.asked, 2000)
+
+    def test_too_long(self) -> None:
+        """More than the limit is an error, however it comes."""
+        for pieces in ([b"a" * 11], [b"a"] * 11):
+            self.failureResultOf(self.read(10, pieces), errors.BrokenAnswer)
+            self.assertEqual(len(self.successResultOf(self.read(11, pieces))), 11)

@@ -90,6 +90,12 @@ class Cache:
     def _leave(self, transfer: Transfer) -> None:
         if self.transfers.get(transfer.artifact.key) is transfer:
             del self.transfers[transfer.artifact.key]
+        stored, feed, failure = transfer.stored, transfer.feed, None if transfer.body is None else transfer.body.failure
+        if stored is None or failure is None:
+            return
+        # That its readers left says nothing of the upstream, but a refresh behind has none: it would only fail again.
+        if feed is None or not feed.left or self._good(transfer.artifact, stored, no_cache=False):
+            self._failures.rest(transfer.artifact, failure)
 
     @property
     def busy(self) -> bool:

@@ -54,10 +54,11 @@ class Moved(VaultError):
 
 
 class UpstreamError(VaultError):
-    """The upstream did not give what was asked for."""
+    """The upstream did not give what was asked for; ``redirected`` where a redirect had led to who failed."""
 
     status = 502
     proxy_error = "http_protocol_error"
+    redirected = False
 
 
 class BrokenAnswer(UpstreamError):

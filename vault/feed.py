@@ -24,6 +24,9 @@ from vault.store.writer import FillWriter
 from vault.urls import origin_of, plain
 
 PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
+LONGEST_REST = 30.0
+"""Seconds for which a URL that asks for rest (``Retry-After``) is waited for in the middle of a body."""
+
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 _UNSATISFIED = re.compile(r"bytes \*/([0-9]{1,19})")
 
@@ -88,6 +91,7 @@ class Feed:
         self._sources = sources
         self._answer = answer
         self._end = end
+        self._stops = end is not None and end != writer.body.length  # before the body's own end: no more is wanted
         self._clock = clock
         self._bandwidth = bandwidth
         self._skip = 0
@@ -100,7 +104,11 @@ class Feed:
         self._origin = answer.asked
         self._came_from = answer.url
         self._direct = answer.url != answer.asked  # behind a redirect: the host that it led to is asked first
-        self._url = artifact.urls.index(answer.asked) if answer.asked in artifact.urls else 0
+        # Where each may have something else under that name, only the one that began can go on.
+        self._urls = (self._origin,) if artifact.in_order else artifact.urls
+        self._url = self._urls.index(answer.asked) if answer.asked in self._urls else 0
+        self._failed: set[str] = set()  # since something came
+        self._rests: dict[str, float] = {}  # until when each wants to be left alone
 
     @property
     def rate(self) -> float:
@@ -133,6 +141,7 @@ class Feed:
                 error = BrokenAnswer(f"{self._answer.host} ended the body early")
             if self.writer.received > before:
                 failures = 0
+                self._failed.clear()
             if failures or (isinstance(error, Timeout) and self.writer.hashes.expected is not None):
                 self._url += 1  # nothing new came, or it stands still: another one can go on as well
             answer: Answer | None = None
@@ -145,10 +154,12 @@ class Feed:
                     size=self.writer.received,
                     error=str(error),
                 )
-                await self._pause(PAUSES[min(failures, len(PAUSES) - 1)])
+                direct, self._direct = self._direct, False
+                url, rest = (self._came_from, 0.0) if direct else self._next(error)
+                await self._pause(max(rest, PAUSES[min(failures, len(PAUSES) - 1)]))
                 failures += 1
-                direct = self._direct
-                self._asking = ensureDeferred(self._ask_rest(hurried=failures <= len(self.artifact.urls)))
+                hurried = failures <= len(self.artifact.urls)
+                self._asking = ensureDeferred(self._ask_rest(url, direct, hurried))
                 try:
                     answer = await self._asking
                     if answer is None:
@@ -162,11 +173,33 @@ class Feed:
                     error = failed
                     if not direct:
                         self._url += 1
+                        self._failed.add(url)
+                        if failed.retry_after is not None and not failed.redirected:
+                            self._rests[url] = self._clock.seconds() + failed.retry_after
                 if self._stopped is not None:
                     if answer is not None:
                         answer.abort()
                     raise self._stopped
             self._answer = answer
+
+    def _next(self, error: UpstreamError) -> tuple[str, float]:
+        """The URL to be asked next, and the seconds for which it is left alone before; raises Truncated for too many.
+
+        First those that have not failed since something came, then the one whose rest ends first.
+        """
+        now, count = self._clock.seconds(), len(self._urls)
+        turn = [self._urls[(self._url + number) % count] for number in range(count)]
+        rests = {url: until - now for url in turn if (until := self._rests.get(url, now)) > now}
+        awake = [url for url in turn if url not in rests]
+        for url in awake:
+            if url not in self._failed:
+                return url, 0.0
+        first = min(rests, key=rests.__getitem__, default=None)
+        if first is not None and rests[first] <= LONGEST_REST:
+            return first, rests[first]
+        if first is not None and not awake:
+            raise Truncated(f"{error}; given up after {self.writer.received} bytes", rests[first]) from error
+        return awake[0], 0.0
 
     def stop(self, reason: str) -> None:
         """End the transfer here; ``run`` raises Truncated."""
@@ -217,9 +250,12 @@ class Feed:
             dropped = min(self._skip, len(data))
             self._skip -= dropped
             data = data[dropped:]
-        if self._end is not None and self.writer.received + len(data) > self._end:
+        surplus = 0 if self._end is None else self.writer.received + len(data) - self._end
+        if surplus > 0 and not self._stops:
             self._answer.end(BrokenAnswer(f"{self._answer.host} sent more than it announced"))
             return
+        if surplus > 0:
+            data = data[:-surplus]
         limit = self.artifact.limit
         if limit is not None and self.writer.received + len(data) > limit:
             self._stopped = Changed(f"{self._answer.host} sent more than the {limit} bytes that may come")
@@ -227,6 +263,9 @@ class Feed:
             return
         if data:
             self.writer.write(data)
+        if self._stops and (surplus > 0 or (surplus == 0 and self._answer.status != 206)):
+            self._answer.end(None)
+            return
         if self._bandwidth is not None:
             wait = self._bandwidth.spend(len(data))
             if wait > 0:
@@ -258,20 +297,14 @@ class Feed:
         """The writer wants no more."""
         self.stop("the body is not wanted any more")
 
-    async def _ask_rest(self, hurried: bool) -> Answer | None:
+    async def _ask_rest(self, url: str, direct: bool, hurried: bool) -> Answer | None:
         """An answer that goes on where the writer is, None where nothing is left to come; raises Truncated.
 
-        Where ``hurried``, there is another host to be asked after a silent one.
+        ``direct`` is a URL that a redirect led to.  Where ``hurried``, there is another to be asked after a silent one.
         """
         offset = self.writer.received
-        # Where each may have something else under that name, only the one that began can go on.
-        urls = (self._origin,) if self.artifact.in_order else self.artifact.urls
-        url = urls[self._url % len(urls)]
         proved = self.artifact.digest is not None  # the digest tells at the end, whoever sends the rest
-        hurried = hurried and len({origin_of(one) for one in urls}) > 1
-        direct, self._direct = self._direct, False
-        if direct:
-            url = self._came_from
+        hurried = hurried and len({origin_of(one) for one in self._urls}) > 1
         last = "" if self._end is None or self._end == self.writer.body.length else str(self._end - 1)
         headers: Headers = (("Range", f"bytes={offset}-{last}"),)
         elsewhere = url not in (self._origin, self._came_from)
@@ -287,7 +320,7 @@ class Feed:
             accept = (200, 203, 206, 416)
             answer = await self._sources.ask_at(url, self.artifact, headers, accept=accept, hurried=hurried)
         except Missing as error:
-            if len(urls) == 1 and not direct:
+            if len(self._urls) == 1 and not direct:
                 raise Changed(f"{plain(url)} is no longer there") from error
             raise
         self._skip = 0

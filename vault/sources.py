@@ -198,7 +198,9 @@ class Sources:
         if status in (401, 403):
             return Refused(f"{said}: it refuses this vault; check the backend's credentials", with_credentials)
         if status == 429 or (status >= 500 and status not in (501, 505, 508)):  # those will not pass
-            return Overloaded(said, retry_after(answer.head, self._now()))
+            overloaded = Overloaded(said, retry_after(answer.head, self._now()))
+            overloaded.redirected = answer.url != answer.asked
+            return overloaded
         broken = BrokenAnswer(f"{said}, which the vault did not expect")
         broken.upstream_status = status
         return broken
@@ -207,11 +209,14 @@ class Sources:
 async def whole_body(answer: Answer, limit: int) -> bytes:
     """A short body in memory; raises BrokenAnswer for one of more than ``limit`` bytes."""
     pieces: list[bytes] = []
+    size = 0
     ended: Deferred[UpstreamError | None] = Deferred()
 
     def take(data: bytes) -> None:
+        nonlocal size
         pieces.append(data)
-        if sum(map(len, pieces)) > limit:
+        size += len(data)
+        if size > limit:
             answer.end(BrokenAnswer(f"{answer.host} sent more than {limit} bytes where a short answer was expected"))
 
     answer.deliver(take, ended.callback)

@@ -67,7 +67,7 @@ class Transfer:
         self._store = store
         self._clock = clock
         self._bandwidth = bandwidth
-        self._stored = stored
+        self.stored = stored
         self._private = private
         self._confirmation: Answer | None = None
         self._waiting: list[Deferred[Outcome]] = []
@@ -113,7 +113,7 @@ class Transfer:
     @property
     def refreshes(self) -> bool:
         """True where it was begun for an entry that is stored."""
-        return self._stored is not None
+        return self.stored is not None
 
     @property
     def failing(self) -> bool:
@@ -187,11 +187,11 @@ class Transfer:
     async def _take(self, answer: Answer, partial: Partial | None, leave: Callable[[Transfer], None]) -> None:
         renewed = self._renewed(answer)
         if renewed is not None:
-            assert self._stored is not None
+            assert self.stored is not None
             answer.discard()
-            await self._store.renew(self.artifact.key, self._stored, renewed)
+            await self._store.renew(self.artifact.key, self.stored, renewed)
             self.state = State.FRESHENED
-            self._tell(Outcome(State.FRESHENED, self._stored, status=answer.status))
+            self._tell(Outcome(State.FRESHENED, self.stored, status=answer.status))
             return
         if answer.status == 206:
             assert partial is not None
@@ -212,7 +212,7 @@ class Transfer:
 
     def _renewed(self, answer: Answer) -> Head | None:
         """The stored entry's head from now on, where the answer means that it stays; None where a new body comes."""
-        stored = self._stored
+        stored = self.stored
         if stored is None:
             return None
         if answer.status == 304 or answer is self._confirmation:
@@ -229,7 +229,7 @@ class Transfer:
         self._check_head(answer)
         digest = self.artifact.digest_of(answer.head)
         if self._keepable(answer) and not self._private:
-            head = await self.artifact.succeeding(self._stored, answer.head)
+            head = await self.artifact.succeeding(self.stored, answer.head)
             writer = await self._store.create(self.artifact.key, head, answer.length, digest, asked=answer.asked)
             if writer.storing:
                 await self._stream(answer, writer, answer.length, leave)
@@ -322,17 +322,17 @@ class Transfer:
 
         No answer where the partial is the whole body already.
         """
-        if self._stored is not None:
+        if self.stored is not None:
             confirmation = await self._confirm()
             if confirmation is not None:
                 return confirmation, None
-            known = self._stored.head
+            known = self.stored.head
             conditions = tuple(validators(known))
             accept = (200, 203, 304) if conditions else (200, 203)
             answer = await self._sources.ask(self.artifact, conditions, accept=accept, patient=False, known=known)
             if answer.status != 304:
                 return answer, None
-            if matches(self._stored.head, answer.head):
+            if matches(self.stored.head, answer.head):
                 return answer, None
             answer.discard()
             return await self._sources.ask(self.artifact), None
@@ -372,9 +372,9 @@ class Transfer:
 
     async def _confirm(self) -> Answer | None:
         """The upstream's answer to HEAD, where that shows what it has to be stored already."""
-        found = await confirmed(self._sources, self._store, self.artifact, self._stored)
+        found = await confirmed(self._sources, self._store, self.artifact, self.stored)
         if found is not None:
-            self._confirmation, self._stored = found
+            self._confirmation, self.stored = found
         return self._confirmation
 
     def _resume_headers(self, partial: Partial) -> Headers | None:

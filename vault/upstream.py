@@ -148,7 +148,11 @@ class Upstream:
         for hop in range(MAX_REDIRECTS + 1):
             if trusted is not None or hop:
                 trusted = bool(trusted) and origin_of(url) in self._origins
-            answer = await self._ask_once(method, url, headers, trusted, spare, limit, counted_as)
+            try:
+                answer = await self._ask_once(method, url, headers, trusted, spare, limit, counted_as)
+            except UpstreamError as error:
+                error.redirected = hop > 0
+                raise
             location = answer.head.get("Location")
             if answer.status not in REDIRECTS or location is None:
                 answer.asked = asked

@@ -7,7 +7,7 @@ from email import message_from_bytes
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from vault.web.ranges import Multipart, Unsatisfiable, content_range, first_offset, parse, unsatisfied_range
+from vault.web.ranges import Multipart, Unsatisfiable, closed, content_range, first_offset, parse, unsatisfied_range
 
 
 class ParseTests(SynchronousTestCase):
@@ -33,6 +33,19 @@ class ParseTests(SynchronousTestCase):
             ("bytes=0-5,3-7", 10, [(0, 6), (3, 8)]),
         ):
             self.assertEqual(parse(value, length), expected, value)
+
+    def test_closed(self) -> None:
+        """One range with both its ends is known without the length."""
+        for value, expected in (
+            ("bytes=0-0", (0, 1)),
+            ("bytes=2-5", (2, 6)),
+            ("bytes=2-", None),
+            ("bytes=-3", None),
+            ("bytes=0-1,4-5", None),
+            ("bytes=5-2", None),
+            ("items=0-1", None),
+        ):
+            self.assertEqual(closed(value), expected, value)
 
     def test_ignored(self) -> None:
         """A field that is malformed or of another unit is ignored, so the whole body is served."""

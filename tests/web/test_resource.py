@@ -329,6 +329,34 @@ class GrowingRangeTests(RigCase):
         rig.net.pass_time(1)
         self.assertDirect(rig, client, start, BODY)
 
+    def test_far_breaks_off_and_whole(self) -> None:
+        """Where the upstream then sends the whole body, or more of it than was asked for, what is wanted is taken."""
+        start = 9 * NEAR_BYTES
+        whole = bytes(start) + BODY + bytes(self.SIZE - start - 10)
+        further = f"Content-Range: bytes {start + 4}-{self.SIZE - 1}/{self.SIZE}"
+        for status, fields, body, pieces in (
+            (200, STRONG, whole, [start + 7, start + 20]),
+            (200, STRONG, whole, [start + 10]),
+            (206, (further, *STRONG), whole[start + 4 :], [3, 20]),
+        ):
+            rig = self.growing()
+            client = rig.request("a", f"Range: bytes={start}-{start + 9}")
+            asked = rig.origin.last
+            asked.head(206, f"Content-Range: bytes {start}-{start + 9}/{self.SIZE}", *STRONG, length=10)
+            asked.send(BODY[:4])
+            asked.close()
+            rig.net.pass_time(1)
+            asked = rig.origin.last
+            asked.head(status, *fields, length=len(body))
+            before = 0
+            for stop in pieces:
+                asked.send(body[before:stop])
+                before = stop
+            rig.net.pass_time(1)
+            self.assertDirect(rig, client, start, BODY)
+            self.assertFalse(asked.wire.open)
+            self.assertEqual((len(rig.origin.requests), rig.upstream.paced.tokens), (3, rig.upstream.paced.limit))
+
     def test_far_and_gone(self) -> None:
         """A client that leaves ends its own direct request, not the fill."""
         rig = self.growing()
@@ -398,11 +426,83 @@ class GrowingRangeTests(RigCase):
     def test_unknown_length_fails(self) -> None:
         """Where that never comes to be known, the client is told of the failure."""
         rig = self.growing("X-Nothing: 1", length=None)
-        client = rig.request("a", "Range: bytes=2-3")
+        clients = [rig.request("a", f"Range: bytes={asked}") for asked in ("2-", "-3", "2-30", "0-1,2-3")]
         rig.origin.last.chunk(BODY)
         rig.origin.last.close()
         rig.net.pass_time(1)
-        self.assertEqual(client.status, 502)
+        self.assertEqual([client.status for client in clients], [502] * 4)
+
+    def test_part_of_unknown_length(self) -> None:
+        """A part that has come is given at once, though nobody knows yet of how much it is."""
+        rig = self.growing(length=None)
+        client = rig.request("a", "Range: bytes=2-12")
+        rig.origin.last.chunk(BODY)
+        rig.net.pass_time(1)
+        self.assertFalse(client.answered)
+        rig.origin.last.chunk(BODY)
+        rig.net.pass_time(1)
+        self.assertEqual((client.status, client.body, client.whole), (206, (BODY * 2)[2:13], True))
+        self.assertEqual(client.headers["content-range"], "bytes 2-12/*")
+        self.assertEqual(client.headers["content-length"], "11")
+        rig.origin.last.chunk(b"")
+        rig.net.pass_time(1)
+        self.assertEqual(rig.stored, 1)
+
+    def outgrown(self, *fields: str, kind: type[Client] | None = None) -> tuple[Rig, Client, bytes]:
+        """A client alone with a chunked body of 3 MB, of which the disk takes a tenth."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.head(200, *STRONG, "Transfer-Encoding: chunked")
+        if kind is None:
+            client = rig.request("a", *fields)
+        else:
+            client = kind(rig.net, rig.site, "GET", "/files/a", fields, False)
+            rig.net.pass_time()
+        pieces = [bytes([number]) * 60000 for number in range(50)]
+        for number, piece in enumerate(pieces):
+            if number == 5:
+                rig.disk.error = OSError(28, "No space left on device")
+            rig.origin.last.chunk(piece)
+            rig.net.pass_time(0.1)
+        rig.origin.last.chunk(b"")
+        rig.net.pass_time(1)
+        return rig, client, b"".join(pieces)
+
+    def test_outgrows_the_disk(self) -> None:
+        """Where what is waited for outgrows the disk, the client gets all of it: a Range may be ignored."""
+        for asked in ("5-", "-5", "0-1,5-6", "2999990-2999999"):
+            rig, client, whole = self.outgrown(f"Range: bytes={asked}")
+            self.assertEqual((client.status, len(client.body), client.whole), (200, len(whole), True), asked)
+            self.assertTrue(client.body == whole)
+            self.assertNotIn("stored", client.headers["cache-status"])
+            self.assertEqual((rig.stored, len(rig.origin.requests)), (0, 1))
+
+    def test_outgrows_the_disk_elsewhere(self) -> None:
+        """The same for one who waits because only closing would end the body; a part that came before is given."""
+        _, client, whole = self.outgrown(kind=OldClient)
+        self.assertEqual((client.status, client.closed), (200, True))
+        self.assertNotIn("stored", client.headers["cache-status"])
+        self.assertTrue(client.body == whole)
+        _, client, whole = self.outgrown("Range: bytes=5-", kind=OldClient)
+        self.assertTrue(client.body == whole)
+        _, client, whole = self.outgrown("Range: bytes=0-99")
+        self.assertEqual((client.status, client.body, client.whole), (206, whole[:100], True))
+        _, client, whole = self.outgrown("Range: bytes=299990-300009")
+        self.assertEqual((client.status, client.body, client.whole), (206, whole[299990:300010], True))
+
+    def test_outgrows_the_disk_and_left(self) -> None:
+        """A client that leaves while it waits holds nothing: what the disk does not take is not fetched for nobody."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.head(200, *STRONG, "Transfer-Encoding: chunked")
+        client = rig.request("a", "Range: bytes=5-")
+        rig.origin.last.chunk(bytes(60000))
+        rig.disk.error = OSError(28, "No space left on device")
+        rig.origin.last.chunk(bytes(60000))
+        rig.net.pass_time(1)
+        self.assertEqual((client.raw, rig.origin.open_wires), (b"", 1))
+        client.leave()
+        rig.net.pass_time(1)
+        self.assertEqual(rig.origin.open_wires, 0)
+        self.assertIn(" 499 ", rig.lines[-1])
 
 
 class OldClient(Client):

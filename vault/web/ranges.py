@@ -53,6 +53,15 @@ def first_offset(value: str) -> int | None:
     return min(starts, default=None)
 
 
+def closed(value: str) -> Span | None:
+    """The span of a ``Range`` value that names just one, with both its ends; None for any other."""
+    specs = _specs(value)
+    if specs is None or len(specs) != 1:
+        return None
+    first, last = specs[0]
+    return None if first is None or last is None else (first, last + 1)
+
+
 def content_range(start: int, stop: int, length: int | None) -> str:
     """The ``Content-Range`` of one part; ``length`` is None while the whole is not known."""
     return f"bytes {start}-{stop - 1}/{'*' if length is None else length}"

@@ -20,7 +20,7 @@ from vault.artifact import Artifact, Head
 from vault.body import ClientGone, Delivery, Part
 from vault.errors import Missing, Truncated, VaultError
 from vault.freshness import age, directives_of
-from vault.interfaces import IBackend, IKitchen, IRecipe
+from vault.interfaces import IBackend, IBody, IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 from vault.web import conditional, ranges
 from vault.web.accesslog import redact
@@ -50,7 +50,7 @@ class Reply:
 
 
 class _Glance:
-    """A reader that only looks: attached and detached, it tells a body that nobody will read it."""
+    """A reader that only looks: it holds a body for a client that waits, or tells it that nobody will read it."""
 
     def __init__(self) -> None:
         self.offset = 0
@@ -171,9 +171,13 @@ class ArtifactResource(Resource):
             reply = await self._ranged(request, headers["range"], found, head)
             if reply is None and request.finished:
                 return
+            if request.channel is None or request.aborted:
+                _unread(found)
+                return
         if reply is None:
             if method == "GET" and found.body.length is None and _ends_unseen(request, found):
-                await self._come_to_its_end(request, found)
+                await self._come_to_its_end(request, found.body)
+                found.stored = found.stored and found.body.complete
                 if request.channel is None or request.aborted:
                     _unread(found)
                     return
@@ -227,18 +231,17 @@ class ArtifactResource(Resource):
         else:
             request.finish()
 
-    async def _come_to_its_end(self, request: VaultRequest, found: Found) -> None:
-        """Wait until the body is whole, so that its length can be told; raises Truncated where it never is.
+    async def _come_to_its_end(self, request: VaultRequest, body: IBody, enough: int | None = None) -> None:
+        """Wait until the body is whole, so that its length can be told, or has the byte at ``enough``.
 
-        What is not kept has no place to wait in: of that a short body alone is waited for.
+        What the disk does not take has no place to wait in: of that no more than HELD bytes are waited for.  Raises
+        Truncated where the end never comes.
         """
-        if found.how is not How.BYPASS:
-            await found.body.grown(2**63)
-            return
         holder = _Glance()
-        found.body.attach(holder)
-        request.notifyFinish().addBoth(lambda over: found.body.detach(holder))
-        await found.body.grown(HELD - 1)
+        body.attach(holder)
+        request.notifyFinish().addBoth(lambda over: body.detach(holder))
+        while not body.complete and body.size - body.on_disk < HELD and (enough is None or body.size <= enough):
+            await body.grown(body.size)
         holder.offset = 2**63  # the client's own reader holds it from here on
 
     async def _ranged(self, request: VaultRequest, asked: str, found: Found, head: Head) -> Reply | None:
@@ -247,8 +250,14 @@ class ArtifactResource(Resource):
         if body.length is None:
             if found.how is How.BYPASS or (ranges.first_offset(asked) is None and not asked.startswith("bytes=-")):
                 return None
-            await body.grown(2**63)  # at its end: the length must be known to say which bytes these are
-        assert body.length is not None
+            # Which bytes these are can be said once the length is known, or of a part that has come.
+            part = ranges.closed(asked)
+            await self._come_to_its_end(request, body, None if part is None else part[1] - 1)
+            if body.length is None and part is not None and part[1] <= body.size:
+                return Reply(206, [part], part[1] - part[0], ranges.content_range(*part, None))
+            if body.length is None:
+                found.stored = False
+                return None  # it outgrew the disk
         length = body.length
         try:
             spans = ranges.parse(asked, length)
