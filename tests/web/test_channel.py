@@ -288,6 +288,13 @@ class BodyTests(SynchronousTestCase):
         self.assertTrue(self.client.transport.disconnecting)
         self.assertIn('"POST /x HTTP/1.1" 413 ', self.edge.lines[0])
 
+    def test_announced_at_length(self) -> None:
+        """So is one whose length has more digits than Python reads as a number."""
+        answer = self.client.get(b"/x", b"content-length:  " + 5000 * b"9" + b" ", method=b"POST")
+        self.assertTrue(answer.startswith(b"HTTP/1.1 413 "), answer)
+        self.assertTrue(self.client.transport.disconnecting)
+        self.assertIn('"POST /x HTTP/1.1" 413 ', self.edge.lines[0])
+
     def test_chunked(self) -> None:
         """One of unknown length is refused when it becomes too large, and not read any further."""
         self.client.get(b"/x", b"Transfer-Encoding: chunked", method=b"POST")

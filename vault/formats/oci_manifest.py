@@ -94,10 +94,15 @@ def _object(data: bytes | None) -> dict[str, Any] | None:
     if data is None or len(data) > MAX_MANIFEST:
         return {} if data is None or data.lstrip()[:1] == b"{" else None
     try:
-        document = json.loads(data)
+        document = json.loads(data, parse_int=_integer)
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
+
+
+def _integer(digits: str) -> int:
+    """A number in a document; which one it is does not matter where it has more digits than Python reads."""
+    return int(digits[:100])
 
 
 def read_manifest(data: bytes) -> Manifest:
