@@ -18,7 +18,7 @@ from vault.artifact import Artifact, Digest, Head
 from vault.backends import _oci_heads as heads
 from vault.backends._oci_kept import Kept
 from vault.backends._oci_memory import REMEMBERED, Memories
-from vault.backends._oci_registry import Registry, manifest_key
+from vault.backends._oci_registry import REST, Registry, manifest_key
 from vault.backends._oci_vouching import PATIENCE, Voucher
 from vault.errors import (
     Abandoned,
@@ -51,6 +51,9 @@ SMALL = 64 * 1024
 
 NEVER = 2**63
 """The offset of a byte that no body has: it is waited for until the body is whole."""
+
+TOO_LATE, WAITING = "timeout", "waiting"
+"""Why an expired copy is served: its successor takes too long to come whole, or did so just now."""
 
 TURN = 0.05
 """Seconds in which a request that was given up is gone."""
@@ -283,17 +286,37 @@ class Recipe:
             await kitchen.adopt(manifest_key(self.backend, digest), digest, found.body.head)
 
     async def _renewed(self, kitchen: IKitchen, artifact: Artifact, asked: Asked) -> Found:
-        """What may have changed, whole, since it may turn out not to be what it should; else the copy that is kept."""
+        """What may have changed, whole, since it may turn out not to be what it should; else the copy that is kept.
+
+        Where there is one, head and body together are waited for as long as elsewhere the head alone, and where they do
+        not come so, nobody is asked for some seconds.
+        """
+        begun = kitchen.now()
+        why = self.memories.resting.get(artifact.key, begun)
+        kept = None if why is None else await kitchen.stored(artifact.key)
+        if kept is not None and not fresh(kept.head, artifact, begun):
+            return Found(kept, How.STALE, detail=why)
         try:
             found = await kitchen.fetch(artifact, asked.no_cache)
-            if found.how is not How.BYPASS and not found.body.complete:
+            if found.how is How.BYPASS or found.body.complete:
+                return found
+            kept = await kitchen.stored(artifact.key)
+            if kept is None:
                 await found.body.grown(NEVER)
+                return found
+            left = PATIENCE - max(0.0, kitchen.now() - begun)
+            await kitchen.within(max(0.0, left), found.body.grown(NEVER))
             return found
+        except TimeoutError:
+            assert kept is not None
+            self.memories.resting.note(artifact.key, kitchen.now() + REST, WAITING)
+            return Found(kept, How.STALE, detail=TOO_LATE)
         except Truncated as error:
-            stored = await kitchen.stored(artifact.key)
-            if stored is None:
+            kept = await kitchen.stored(artifact.key)
+            if kept is None:
                 raise
-            return Found(stored, How.STALE, detail=error.proxy_error)
+            self.memories.resting.note(artifact.key, kitchen.now() + REST, error.proxy_error)
+            return Found(kept, How.STALE, detail=error.proxy_error)
 
     async def _prove(self, found: Found, asked: Asked) -> None:
         """Wait for the end of a blob that may be another thing, where there is another registry to be asked.
