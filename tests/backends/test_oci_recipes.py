@@ -657,6 +657,25 @@ class AliasTests(RecipeCase):
         self.assertGiven(self.find("manifests/1.0"), DIGEST)
         self.assertEqual(self.asked(), ["HEAD 1.0", "GET 1.0"])
 
+    def test_heads_denied(self) -> None:
+        """A tag that is kept is asked for by GET where HEAD is denied, and that decides."""
+        self.find("manifests/latest")
+        for status in (404, 410, 401, 403):
+            self.heads = status
+            self.vault.net.pass_time(100)
+            self.asked()
+            found = self.find("manifests/latest")
+            self.assertGiven(found, DIGEST)
+            self.assertEqual((found.how, self.asked()), (How.MISS, ["HEAD latest", "GET latest"]))
+        digest = self.move()
+        self.vault.net.pass_time(100)
+        self.assertGiven(self.find("manifests/latest"), digest)
+        del self.tags["latest"]
+        self.status = 404
+        self.vault.net.pass_time(100)
+        found = self.find("manifests/latest")
+        self.assertEqual((found.how, found.detail), (How.STALE, "destination_not_found"))
+
     def test_missing(self) -> None:
         """That a tag is missing is told, and remembered."""
         self.find("manifests/latest")
