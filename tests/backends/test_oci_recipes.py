@@ -555,6 +555,28 @@ class TagTests(RecipeCase):
         self.assertEqual(head.get("Content-Type"), OCI_MANIFEST)
         self.assertEqual(self.asked(), [])
 
+    def test_no_type(self) -> None:
+        """What a document names is a type only where it has a type's form; else what its head says stays."""
+        for kind, expected in (
+            ("application/x.y+json", "application/x.y+json"),
+            ("application/" + 127 * "y", "application/" + 127 * "y"),
+            ("application/" + 128 * "y", "text/plain"),
+            ("a/b\0", "text/plain"),
+            ("a/\u4e2d", "text/plain"),
+            ("a/b\r\nX: y", "text/plain"),
+            ("none", "text/plain"),
+            ("a/b/c", "text/plain"),
+            (100_000 * "a" + "/b", "text/plain"),
+        ):
+            body = json.dumps({"mediaType": kind}).encode()
+            fields = ("Content-Type: text/plain", f"Docker-Content-Digest: {digest_of(body)}")
+            self.vault.origin.answer = lambda asked, fields=fields, body=body: asked.answer(200, *fields, body=body)
+            for path in (f"manifests/{digest_of(body)}", "manifests/latest"):
+                head = self.find(path).head
+                assert head is not None
+                self.assertEqual(head.get("Content-Type"), expected, kind[:20])
+            self.vault.net.pass_time(100)
+
 
 class AliasTests(RecipeCase):
     """Tags that stand for a manifest that is kept: a registry counts GET, so they cost a HEAD alone."""

@@ -35,7 +35,16 @@ from vault.errors import (
     VaultError,
 )
 from vault.formats.oci_errors import Unknown
-from vault.formats.oci_manifest import EMPTY, KNOWN, MAX_MANIFEST, is_page, plain_type, read_manifest, signed_payload
+from vault.formats.oci_manifest import (
+    EMPTY,
+    KNOWN,
+    MAX_MANIFEST,
+    MEDIA_TYPE,
+    is_page,
+    plain_type,
+    read_manifest,
+    signed_payload,
+)
 from vault.formats.oci_names import Resource
 from vault.freshness import elapsed, fresh
 from vault.interfaces import IKitchen, IRecipe
@@ -379,6 +388,7 @@ class Recipe:
             return None
         data = await kitchen.read(found.body, MAX_MANIFEST)
         try:
-            return (await kitchen.work(read_manifest, data)).media_type
+            kind = (await kitchen.work(read_manifest, data)).media_type
         except ValueError:
             return None
+        return kind if MEDIA_TYPE.fullmatch(kind) is not None else None
