@@ -179,6 +179,32 @@ class OrderTests(SeveralCase):
         self.assertEqual(self.one.asked(), 0)
 
 
+class ReferrerTests(SeveralCase):
+    """A registry has no lists of referrers, and says so in whatever way."""
+
+    def test_missing(self) -> None:
+        """It has none then: clients look for a tag instead.  Of tags that would be an odd answer."""
+        self.registries = self.registries[:1]
+        for status in (400, 405, 406, 501):
+            for head_only in (False, True):
+                self.one.status = status
+                error = self.error(f"referrers/{DIGEST}", head_only)
+                self.assertIsInstance(error, Unknown)
+                self.assertEqual((error.status, error.upstream_status, error.code), (404, 404, "MANIFEST_UNKNOWN"))
+                self.assertIn(str(status), str(error))
+                self.assertIsInstance(self.error("tags/list", head_only), BrokenAnswer)
+        for status in (402, 418, 505):
+            self.one.status = status
+            self.assertIsInstance(self.error(f"referrers/{DIGEST}"), BrokenAnswer)
+
+    def test_next_registry(self) -> None:
+        """The next registry is asked."""
+        self.one.status = 405
+        body = b'{"manifests": []}'
+        self.two.origin.answer = lambda asked: asked.answer(200, body=body)
+        self.assertEqual(self.find(f"referrers/{DIGEST}").body.length, len(body))
+
+
 class LinkTests(SynchronousTestCase):
     """Where a list goes on."""
 
