@@ -38,12 +38,12 @@ async def renewed(kitchen: IKitchen, resting: Noted[str], artifact: Artifact, as
             await found.body.grown(NEVER)
             return found
         left = PATIENCE - max(0.0, kitchen.now() - begun)
-        await kitchen.within(max(0.0, left), found.body.grown(NEVER))
+        try:
+            await kitchen.within(max(0.0, left), found.body.grown(NEVER))
+        except TimeoutError:
+            resting.note(artifact.key, kitchen.now() + REST, WAITING)
+            return Found(kept, How.STALE, detail=TOO_LATE)
         return found
-    except TimeoutError:
-        assert kept is not None
-        resting.note(artifact.key, kitchen.now() + REST, WAITING)
-        return Found(kept, How.STALE, detail=TOO_LATE)
     except Truncated as error:
         kept = await kitchen.stored(artifact.key)
         if kept is None:
