@@ -86,6 +86,12 @@ class MemoryTests(SynchronousTestCase):
         self.assertIn("Address already in use", str(error))
         self.assertTrue(self.ports.ports[0].closed)
 
+    def test_half_in_use_elsewhere(self) -> None:
+        """So it is where that error has another number, as on other systems."""
+        self.patch(errno, "EADDRINUSE", 48)
+        self.ports.errors["::1"] = 48
+        self.assertRaises(ListenFailed, self.listen)
+
     def test_in_use(self) -> None:
         """A port in use is told in one line that says what to do."""
         self.ports.errors["127.0.0.1"] = errno.EADDRINUSE

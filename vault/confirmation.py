@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vault.answer import Answer
 from vault.artifact import Artifact
-from vault.errors import BrokenAnswer, Overloaded, Timeout, UpstreamError
+from vault.errors import BrokenAnswer, Missing, Overloaded, Refused, Timeout, UpstreamError
 from vault.sources import Sources
 from vault.store.body import StoredBody
 from vault.store.store import Store
@@ -25,9 +25,11 @@ async def confirmed(
     except BrokenAnswer:
         return None  # it may not know HEAD
     except UpstreamError as error:
-        if stored is not None or isinstance(error, (Overloaded, Timeout)):
+        # What a server says of a HEAD need not be so of a GET; a token server's refusal is of both.
+        of_head = isinstance(error, Missing) or type(error) is Refused
+        if not of_head and (stored is not None or isinstance(error, (Overloaded, Timeout))):
             raise
-        return None  # such as 404: nothing is lost by asking again, in earnest
+        return None  # nothing is lost by asking again, in earnest
     if stored is not None and artifact.confirmed_by(stored.head, answer.head):
         return answer, stored
     digest = None if artifact.promised is None else artifact.promised(answer.head)

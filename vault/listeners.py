@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +73,7 @@ def _open_host(host: str, port: int, site: Any, reactor: Any) -> list[Listener]:
         listeners.append(_open(TCP6ServerEndpoint(reactor, port, BACKLOG, "::1"), site, f"[::1]:{port}", "http"))
     except ListenFailed as error:
         cause = error.__cause__
-        in_use = isinstance(cause, CannotListenError) and getattr(cause.socketError, "errno", None) == 98
+        in_use = isinstance(cause, CannotListenError) and getattr(cause.socketError, "errno", None) == errno.EADDRINUSE
         if in_use:
             listeners[0].close()
             raise

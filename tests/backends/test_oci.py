@@ -132,6 +132,25 @@ class LimitTests(SynchronousTestCase):
         found = {(figure.name, figure.labels["registry"]): figure.value for figure in backend.figures()}
         self.assertEqual(found, {("ratelimit_remaining", "docker.io"): 76, ("ratelimit_limit", "docker.io"): 100})
 
+    def test_exported_once(self) -> None:
+        """Two accounts at one registry are one series, that of the account with the least left."""
+        for first, second in ((0, 1), (1, 0)):
+            accounts = registry(now=lambda: 1000.0), registry(now=lambda: 1000.0)
+            backend = OCIBackend("hub", "/hub/", (*accounts, registry(namespace="other.test", now=lambda: 1000.0)), ())
+            artifact: Any = accounts[0].resolve("app/manifests/latest", {})
+            accounts[first].heard(artifact, self.head("76;w=21600"))
+            accounts[second].heard(artifact, self.head("7;w=21600"))
+            for each, wait in zip(backend.registries, ("20", "30", "40"), strict=True):
+                each.heard(artifact, Head(429, (("Retry-After", wait),), received_at=1000.0))
+            found = [(one.name, one.labels["registry"], one.value) for one in backend.figures()]
+            expected = [
+                ("ratelimit_limit", "docker.io", 100),
+                ("ratelimit_remaining", "docker.io", 7),
+                ("ratelimit_retry_after_seconds", "docker.io", 30.0),
+                ("ratelimit_retry_after_seconds", "other.test", 40.0),
+            ]
+            self.assertEqual(sorted(found), expected)
+
     def test_retry_after_exported(self) -> None:
         """Monitoring is told for how long a registry that has refused wants to be left alone; 0 when that is over."""
         now = [1000.0]

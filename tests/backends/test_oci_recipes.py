@@ -179,6 +179,32 @@ class OrderTests(SeveralCase):
         self.assertEqual(self.one.asked(), 0)
 
 
+class ReferrerTests(SeveralCase):
+    """A registry has no lists of referrers, and says so in whatever way."""
+
+    def test_missing(self) -> None:
+        """It has none then: clients look for a tag instead.  Of tags that would be an odd answer."""
+        self.registries = self.registries[:1]
+        for status in (400, 405, 406, 501):
+            for head_only in (False, True):
+                self.one.status = status
+                error = self.error(f"referrers/{DIGEST}", head_only)
+                self.assertIsInstance(error, Unknown)
+                self.assertEqual((error.status, error.upstream_status, error.code), (404, 404, "MANIFEST_UNKNOWN"))
+                self.assertIn(str(status), str(error))
+                self.assertIsInstance(self.error("tags/list", head_only), BrokenAnswer)
+        for status in (402, 418, 505):
+            self.one.status = status
+            self.assertIsInstance(self.error(f"referrers/{DIGEST}"), BrokenAnswer)
+
+    def test_next_registry(self) -> None:
+        """The next registry is asked."""
+        self.one.status = 405
+        body = b'{"manifests": []}'
+        self.two.origin.answer = lambda asked: asked.answer(200, body=body)
+        self.assertEqual(self.find(f"referrers/{DIGEST}").body.length, len(body))
+
+
 class LinkTests(SynchronousTestCase):
     """Where a list goes on."""
 
@@ -555,6 +581,28 @@ class TagTests(RecipeCase):
         self.assertEqual(head.get("Content-Type"), OCI_MANIFEST)
         self.assertEqual(self.asked(), [])
 
+    def test_no_type(self) -> None:
+        """What a document names is a type only where it has a type's form; else what its head says stays."""
+        for kind, expected in (
+            ("application/x.y+json", "application/x.y+json"),
+            ("application/" + 127 * "y", "application/" + 127 * "y"),
+            ("application/" + 128 * "y", "text/plain"),
+            ("a/b\0", "text/plain"),
+            ("a/\u4e2d", "text/plain"),
+            ("a/b\r\nX: y", "text/plain"),
+            ("none", "text/plain"),
+            ("a/b/c", "text/plain"),
+            (100_000 * "a" + "/b", "text/plain"),
+        ):
+            body = json.dumps({"mediaType": kind}).encode()
+            fields = ("Content-Type: text/plain", f"Docker-Content-Digest: {digest_of(body)}")
+            self.vault.origin.answer = lambda asked, fields=fields, body=body: asked.answer(200, *fields, body=body)
+            for path in (f"manifests/{digest_of(body)}", "manifests/latest"):
+                head = self.find(path).head
+                assert head is not None
+                self.assertEqual(head.get("Content-Type"), expected, kind[:20])
+            self.vault.net.pass_time(100)
+
 
 class AliasTests(RecipeCase):
     """Tags that stand for a manifest that is kept: a registry counts GET, so they cost a HEAD alone."""
@@ -656,6 +704,25 @@ class AliasTests(RecipeCase):
         self.fields_of = lambda body: [f"Content-Type: {OCI_MANIFEST}"]  # type: ignore[method-assign]
         self.assertGiven(self.find("manifests/1.0"), DIGEST)
         self.assertEqual(self.asked(), ["HEAD 1.0", "GET 1.0"])
+
+    def test_heads_denied(self) -> None:
+        """A tag that is kept is asked for by GET where HEAD is denied, and that decides."""
+        self.find("manifests/latest")
+        for status in (404, 410, 401, 403):
+            self.heads = status
+            self.vault.net.pass_time(100)
+            self.asked()
+            found = self.find("manifests/latest")
+            self.assertGiven(found, DIGEST)
+            self.assertEqual((found.how, self.asked()), (How.MISS, ["HEAD latest", "GET latest"]))
+        digest = self.move()
+        self.vault.net.pass_time(100)
+        self.assertGiven(self.find("manifests/latest"), digest)
+        del self.tags["latest"]
+        self.status = 404
+        self.vault.net.pass_time(100)
+        found = self.find("manifests/latest")
+        self.assertEqual((found.how, found.detail), (How.STALE, "destination_not_found"))
 
     def test_missing(self) -> None:
         """That a tag is missing is told, and remembered."""

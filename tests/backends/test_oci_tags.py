@@ -35,7 +35,7 @@ class TagCase(SeveralCase):
         self.assertEqual(self.tag(tag), digest)
         return digest
 
-    def fail(self, status: int = 503) -> None:  # type: ignore[override]
+    def break_down(self, status: int = 503) -> None:
         """Let the registry fail, and what it said before be over."""
         self.one.status = status
         self.vault.net.pass_time(100)
@@ -53,7 +53,7 @@ class BeforeTests(TagCase):
         """An image that was pulled whole is given for its tag when the tag has moved and the new one cannot be had."""
         first = self.pull("first")
         second = self.move("second")
-        self.fail()
+        self.break_down()
         for _ in range(2):
             self.assertGiven(self.find("manifests/latest"), first, How.STALE, "previous-image")
         self.memories = Memories()  # nothing depends on what a vault remembers that runs on
@@ -66,18 +66,18 @@ class BeforeTests(TagCase):
     def test_moves_on(self) -> None:
         """However often the tag moves on, it is the last one that was whole, and none where none is."""
         self.move("nothing")
-        self.fail()
+        self.break_down()
         self.assertIsInstance(self.error("manifests/latest"), Unavailable)
         self.one.status = 200
         first = self.pull("first")
         for number in range(20):
             self.move(f"other {number}")
-        self.fail()
+        self.break_down()
         self.assertGiven(self.find("manifests/latest"), first, How.STALE, "previous-image")
         self.one.status = 200
         second = self.pull("second")
         self.move("third")
-        self.fail()
+        self.break_down()
         self.assertGiven(self.find("manifests/latest"), second, How.STALE, "previous-image")
 
     def test_completed_later(self) -> None:
@@ -86,14 +86,14 @@ class BeforeTests(TagCase):
         second = self.move("second")
         self.move("third")
         self.find(f"blobs/{digest_of(b'second')}")
-        self.fail()
+        self.break_down()
         self.assertGiven(self.find("manifests/latest"), second, How.STALE, "previous-image")
 
     def test_whole(self) -> None:
         """A new image that is whole is given itself."""
         self.pull("first")
         second = self.pull("second")
-        self.fail()
+        self.break_down()
         self.assertGiven(self.find("manifests/latest"), second, How.STALE, "http_response_status")
 
     def test_known_by_head(self) -> None:
@@ -103,7 +103,7 @@ class BeforeTests(TagCase):
         self.one.methods()
         self.move("second")
         self.assertEqual(self.one.methods(), ["HEAD"])
-        self.fail()
+        self.break_down()
         self.assertGiven(self.find("manifests/latest"), first, How.STALE, "previous-image")
 
     def test_child_refused(self) -> None:
@@ -144,8 +144,87 @@ class BeforeTests(TagCase):
         self.put(self.two, "yours", "latest")
         self.tag("latest")
         self.two.status = 503
-        self.fail()
+        self.break_down()
         self.assertGiven(self.find("manifests/latest"), mine, How.STALE, "previous-image")
+
+
+class StallTests(TagCase):
+    """A tag's new manifest begins to come, and then does not go on."""
+
+    def stall(self) -> tuple[str, list[Request]]:
+        """Let the tag name a new image whose manifest stops within; gives its digest, and who waits for the rest."""
+        digest = self.put(self.one, "second", "latest")
+        body, waiting = self.one.has[digest], []
+
+        def answer(asked: Request) -> None:
+            if asked.method == "HEAD":
+                self.one.answer(asked)
+                return
+            asked.head(200, f"Content-Type: {OCI_MANIFEST}", f"Docker-Content-Digest: {digest}", length=len(body))
+            asked.send(body[:50])
+            waiting.append(asked)
+
+        self.one.origin.answer = answer
+        self.vault.net.pass_time(100)
+        self.one.methods()
+        return digest, waiting
+
+    def test_kept(self) -> None:
+        """A copy that is kept is served after 5 s, and then at once for some seconds."""
+        first = self.pull("first")
+        self.stall()
+        finding = self.finding("manifests/latest", seconds=4.9)
+        self.assertNoResult(finding)
+        self.vault.net.pass_time(0.2)
+        self.assertGiven(self.successResultOf(finding), first, How.STALE, "timeout")
+        for _ in range(3):
+            finding = self.finding("manifests/latest", seconds=3)
+            self.assertGiven(self.successResultOf(finding), first, How.STALE, "waiting")
+        self.assertEqual(self.one.methods(), ["HEAD", "GET"])
+
+    def test_slow_head(self) -> None:
+        """The 5 s are for all of the answer."""
+        self.pull("first")
+        self.stall()
+        answer = self.one.origin.answer
+        self.one.origin.answer = lambda asked: self.vault.net.callLater(2, answer, asked)
+        finding = self.finding("manifests/latest", seconds=4.9)
+        self.assertNoResult(finding)
+        self.vault.net.pass_time(0.2)
+        self.assertEqual(self.successResultOf(finding).detail, "timeout")
+
+    def test_comes(self) -> None:
+        """What comes whole after all is given at once."""
+        self.pull("first")
+        digest, waiting = self.stall()
+        self.find("manifests/latest")
+        waiting[0].send(self.one.has[digest][50:])
+        self.vault.net.pass_time(1)
+        self.assertEqual(self.tag("latest"), digest)
+
+    def test_cold(self) -> None:
+        """Where nothing is kept it is waited for."""
+        digest, waiting = self.stall()
+        finding = self.finding("manifests/latest", seconds=20)
+        self.assertNoResult(finding)
+        waiting[0].send(self.one.has[digest][50:])
+        self.vault.net.pass_time(1)
+        self.assertEqual(self.successResultOf(finding).body.sha256, digest[7:])
+
+    def test_list(self) -> None:
+        """So it is with a list."""
+        body = json.dumps({"name": "x", "tags": ["latest"]}).encode()
+        self.one.origin.answer = lambda asked: asked.answer(200, body=body)
+        self.find("tags/list")
+
+        def stop(asked: Request) -> None:
+            asked.head(200, length=len(body))
+            asked.send(body[:5])
+
+        self.one.origin.answer = stop
+        self.vault.net.pass_time(100)
+        found = self.find("tags/list")
+        self.assertEqual((found.how, found.detail, found.body.length), (How.STALE, "timeout", len(body)))
 
 
 ODD = b'{"a": 1}'
@@ -211,7 +290,7 @@ class JunkTests(TagCase):
         ):
             self.junk(kind, body, *fields)
             self.assertEqual(self.tag("latest"), digest_of(body))
-        self.junk("application/json", b'{"a": 2}', f"Docker-Content-Digest: {digest_of(ODD)}")
+        self.junk("application/json", b'{"a": 2}', f"Docker-Content-Digest: {digest_of(b'other')}")
         self.assertGiven(self.find("manifests/latest"), digest_of(ODD), How.STALE, "http_response_incomplete")
 
     def test_by_digest(self) -> None:
@@ -229,7 +308,7 @@ class JunkTests(TagCase):
         for kind, body in JUNK:
             head = Head(200, (("Content-Type", kind),), 0.0, 0.0)
             self.vault.run(self.kitchen.put("hub/team/app/manifests/latest", head, body))
-            self.fail()
+            self.break_down()
             self.assertIsInstance(self.error("manifests/latest"), Unavailable)
 
     def test_next_registry(self) -> None:

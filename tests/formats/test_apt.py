@@ -121,6 +121,11 @@ class ReleaseTests(SynchronousTestCase):
             listed = parse(text.encode(), False).files["f"]
             self.assertEqual((listed.size, listed.digests), (10, {"sha256": A}))
 
+    def test_no_size(self) -> None:
+        """What has no size that a file can have is left out."""
+        for size in (5000 * "1", "\u00b2", "-1", "1_0"):
+            self.assertEqual(parse(f"Origin: x\nSHA256:\n {A} {size} f\n".encode(), False).files, {})
+
     def test_signed(self) -> None:
         """An InRelease says the same; its text is that of Release."""
         self.assertEqual(parse(SIGNED.encode(), True).files, parse(RELEASE.encode(), False).files)
@@ -165,6 +170,12 @@ class IndexTests(SynchronousTestCase):
         """An index of differences gives the patches as they are downloaded."""
         text = f"SHA256-Current: {A} 1\nSHA256-Patches:\n {A} 1 T-1\nSHA256-Download:\n {B} 9 T-1.gz\n"
         self.assertEqual(dict(apt_index.entries("x/Packages.diff/Index", [text.encode()])), {"T-1.gz": f"9 sha256:{B}"})
+
+    def test_no_size(self) -> None:
+        """What has no size that a file can have is left out."""
+        for size in (5000 * "1", "\u00b2", "-1"):
+            text = f"Filename: pool/a.deb\nSize: {size}\nSHA256: {A}\n"
+            self.assertEqual(list(apt_index.entries("x/Packages", [text.encode()])), [])
 
     def test_damaged(self) -> None:
         """What cannot be decompressed says so."""

@@ -92,6 +92,13 @@ class ManifestTests(SynchronousTestCase):
         for data in wrong:
             self.assertRaises(ValueError, signed_payload, data)
 
+    def test_large_number(self) -> None:
+        """A number with more digits than Python reads makes no other document of it."""
+        manifest = read_manifest(
+            b'{"schemaVersion": 2, "layers": [{"size": %b, "digest": "sha256:a"}]}' % (5000 * b"1")
+        )
+        self.assertEqual(manifest.blobs, ("sha256:a",))
+
     def test_unknown(self) -> None:
         """What is in another form needs nothing; what is no JSON object is refused."""
         for body in (b"{}", b'{"config": 1, "layers": {"a": 1}, "manifests": "x"}', b'{"layers": [1, {"digest": 2}]}'):

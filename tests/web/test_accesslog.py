@@ -8,6 +8,7 @@ from dataclasses import replace
 from twisted.logger import LogEvent, Logger, LogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.pumping import TIMES, growth
 from vault.web.accesslog import AccessEntry, AccessLog, json_line, redact, text_line
 
 ENTRY = AccessEntry(
@@ -87,6 +88,52 @@ class RedactTests(SynchronousTestCase):
         """Nor are those of a referring page."""
         self.assertNotIn("secret", text_line(replace(ENTRY, referer="http://u:secret@host/")))
         self.assertNotIn("secret", json_line(replace(ENTRY, referer="http://u:secret@host/")))
+
+    def test_parameters(self) -> None:
+        """The values of query parameters with secret names are not logged, and everything else is."""
+        for target, shown in [
+            ("/x?a=1&X-Amz-Signature=abc&b=2", "/x?a=1&X-Amz-Signature=***&b=2"),
+            ("/x?token=abc;sig=def#auth=x", "/x?token=***;sig=***#auth=x"),
+            ("/x?token=a=b?c#d?api_key=e", "/x?token=***#d?api_key=***"),
+            ("/x?token?x=1&a?PassWord=2", "/x?token?x=***&a?PassWord=***"),
+            ("/x?a=1?credential=2", "/x?a=1?credential=***"),
+            ("/x?a=token&b=token=c", "/x?a=token&b=token=c"),
+            ("token=1&token", "token=1&token"),
+            ("agent (see http://host/?secret=a b)", "agent (see http://host/?secret=*** b)"),
+        ]:
+            self.assertEqual(redact(target), shown)
+
+    def test_cut(self) -> None:
+        """Where a field is cut, nothing that is secret shows before the cut, and the cut shows."""
+        long = 3000 * "s"
+        for method, target in [
+            ("CONNECT", f"user:{long}@host:443"),
+            ("GET", f"http://user:{long}@host/"),
+            ("GET", f"/?token={long}"),
+            ("GET", f"/{2030 * 'a'}?token={long}"),
+            ("GET", f"/{2040 * 'a'}?token={long}"),
+        ]:
+            self.assertNotIn("ss", text_line(replace(ENTRY, method=method, target=target)))
+        self.assertIn('... HTTP/1.1" 200', text_line(replace(ENTRY, target="/?" + 3000 * "a=b&")))
+
+    def test_time(self) -> None:
+        """It takes no longer than the length of a target says, whatever is in it."""
+        for method, begin, piece in [
+            ("CONNECT", "", "a"),
+            ("GET", "/=?", "token"),
+            ("GET", "/=", "?"),
+            ("GET", "/=?token", "="),
+            ("GET", "/?=", "auth?"),
+            ("GET", "/=@", "://"),
+            ("GET", "/=@://", "a"),
+            ("GET", "/=@", "https///"),
+        ]:
+            took = growth(
+                lambda target, method=method: redact(target, method),
+                lambda size, begin=begin, piece=piece: begin + piece * size,  # type: ignore[misc]
+                100,
+            )
+            self.assertLess(took, 4 * TIMES, (begin, piece))
 
 
 class JSONTests(SynchronousTestCase):

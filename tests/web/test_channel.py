@@ -197,6 +197,26 @@ class HeadTests(SynchronousTestCase):
         answer = self.client.send(b"GET /x HTTP/1.1\r\n\r\n")
         self.assertRefused(answer, b"400 ", '"GET /x HTTP/1.1" 400 ')
 
+    def test_no_such_host(self) -> None:
+        """So is a Host that is no host with an optional port, whatever the version."""
+        self.edge = Edge(max_clients=100)
+        for version in (b"1.1", b"1.0"):
+            for host in (b"a b/c?d", b"user@host", b"host:port", b"[::1", b"a[::1]", b"%zz", b"host/", b"h\xc3\xa4"):
+                client = self.edge.connect()
+                answer = client.send(b"GET /x HTTP/%b\r\nHost: %b\r\n\r\n" % (version, host))
+                self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), (host, answer))
+        for host in (
+            b"",
+            b"vault",
+            b"Vault.example:8080",
+            b"192.0.2.1:",
+            b"[2001:db8::1]:80",
+            b"[fe80::1%25a]",
+            b"%2Frun",
+        ):
+            answer = self.edge.connect().send(b"GET /x HTTP/1.1\r\nHost: %b \r\n\r\n" % host)
+            self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), (host, answer))
+
     def test_http_1_0(self) -> None:
         """HTTP/1.0 needs no Host; its connection is closed after the answer."""
         self.assertTrue(self.client.send(b"GET /x HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 OK\r\n"))
@@ -285,6 +305,13 @@ class BodyTests(SynchronousTestCase):
         """A larger one is refused before it is sent: the client is not told to continue."""
         answer = self.client.get(b"/x", b"Content-Length: 1048577", b"Expect: 100-continue", method=b"POST")
         self.assertTrue(answer.startswith(b"HTTP/1.1 413 "))
+        self.assertTrue(self.client.transport.disconnecting)
+        self.assertIn('"POST /x HTTP/1.1" 413 ', self.edge.lines[0])
+
+    def test_announced_at_length(self) -> None:
+        """So is one whose length has more digits than Python reads as a number."""
+        answer = self.client.get(b"/x", b"content-length:  " + 5000 * b"9" + b" ", method=b"POST")
+        self.assertTrue(answer.startswith(b"HTTP/1.1 413 "), answer)
         self.assertTrue(self.client.transport.disconnecting)
         self.assertIn('"POST /x HTTP/1.1" 413 ', self.edge.lines[0])
 

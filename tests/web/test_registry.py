@@ -13,7 +13,7 @@ from tests.memory import LIMITS, Net
 from vault.backends._oci_registry import Registry
 from vault.backends.oci import OCIBackend
 from vault.web.accesslog import AccessLog
-from vault.web.registry import Registries, RegistryResource, ShortAnswer
+from vault.web.registry import Registries, RegistryResource, ShortAnswer, link_here
 from vault.web.root import RootResource
 from vault.web.site import VaultSite
 
@@ -155,6 +155,18 @@ class RouteTests(SynchronousTestCase):
             self.assertEqual(self.told(registries.at_root(f"{host}/x/{TAG}")), "NAME_UNKNOWN")
         self.assertEqual(self.told(registries.at_root(f"my.team/{TAG}")), ("deep", f"my.team/{TAG}", None))
         self.assertEqual(self.told(registries.at_root(f"a/b/my.team/x/{TAG}")), ("deep", f"my.team/x/{TAG}", None))
+
+    def test_link(self) -> None:
+        """The next page is where the client asks; any other link, also one without an end, is left alone."""
+        rest = '>; rel="next"'
+        table = {
+            (f"<?n=5{rest}", b"/v2/x/tags/list?n=2", None): f"</v2/x/tags/list?n=5{rest}",
+            (f"<?n=5{rest}", b"http://host/v2/x/tags/list", "quay.io"): f"</v2/x/tags/list?n=5&ns=quay.io{rest}",
+        }
+        for (link, target, namespace), expected in table.items():
+            self.assertEqual(link_here(link, target, namespace), expected.encode())
+        for link in ("<?n=5", f"</other?n=5{rest}", ""):
+            self.assertIsNone(link_here(link, b"/v2/x/tags/list", "quay.io"), link)
 
     def test_hub_is_not_first(self) -> None:
         """Who names no registry means Docker Hub, wherever in the configuration it is, and else the first."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -11,7 +12,7 @@ from tests.memory import LIMITS, Client, Net, RigCase
 from vault.backends.http import HTTPBackend
 from vault.web.accesslog import AccessLog
 from vault.web.errors import respond
-from vault.web.root import RootResource
+from vault.web.root import RootResource, is_self
 from vault.web.site import VaultSite
 
 
@@ -149,6 +150,27 @@ class RootTests(RigCase):
         for authority in ("127.0.0.1:8080", "localhost:8080"):
             self.assertFound(f"http://{authority}/files/a", "short a")
         self.assertEqual(self.get("http://127.0.0.1:8081/files/a").status, 403)
+
+    def test_self_behind_ipv6(self) -> None:
+        """So it is where an IPv4 client is seen through an IPv6 socket, and the other way round."""
+
+        class Asked:
+            def __init__(self, host: str) -> None:
+                self.host = host
+
+            def getHost(self) -> Any:
+                return (IPv6Address if ":" in self.host else IPv4Address)("TCP", self.host, 8080)
+
+        for here, host, expected in [
+            ("::ffff:192.0.2.7", "192.0.2.7", True),
+            ("192.0.2.7", "[::ffff:192.0.2.7]", True),
+            ("::ffff:192.0.2.7", "[::ffff:127.0.0.1]", True),
+            ("2001:db8::1", "[2001:DB8:0::1]", True),
+            ("::ffff:192.0.2.7", "192.0.2.8", False),
+            ("::ffff:192.0.2.7", "[::1%lo]", True),
+            ("::ffff:192.0.2.7", "host.test", False),
+        ]:
+            self.assertEqual(is_self(f"{host}:8080", cast(Any, Asked(here))), expected, (here, host))
 
     def test_https_by_proxy(self) -> None:
         """``http://HTTPS///host/path`` means the https upstream, as APT proxies have it."""

@@ -15,7 +15,19 @@ class TargetTests(SynchronousTestCase):
         """A host and a port, an IPv6 address in brackets; nothing else."""
         self.assertEqual(parse("Host.example:443"), ("host.example", 443))
         self.assertEqual(parse("[2001:db8::1]:443"), ("2001:db8::1", 443))
-        for wrong in ("host", "host:", ":443", "host:0", "host:65536", "user@host:443", "::1:443", "a b:1", "/x:1", ""):
+        for wrong in (
+            "host",
+            "host:",
+            ":443",
+            "host:0",
+            "host:65536",
+            "user@host:443",
+            "::1:443",
+            "a b:1",
+            "/x:1",
+            "",
+            "x:" + 5000 * "1",
+        ):
             self.assertIsNone(parse(wrong), wrong)
 
 

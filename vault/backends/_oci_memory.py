@@ -46,9 +46,11 @@ class Noted(Generic[T]):
 class Memories:
     """What an oci backend remembers: ``homes`` of repositories, and manifests that are ``whole``.
 
-    ``failing`` has the repositories of which some content by digest could not be had just now.
+    ``failing`` has the repositories of which some content by digest could not be had just now, ``resting`` the keys of
+    tags and lists whose new bodies did not come whole, or not in time, and why they are served as they are kept.
     """
 
     homes: Noted[Registry] = field(default_factory=Noted)
     whole: Noted[None] = field(default_factory=Noted)
     failing: Noted[None] = field(default_factory=Noted)
+    resting: Noted[str] = field(default_factory=Noted)

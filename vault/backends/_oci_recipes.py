@@ -19,6 +19,7 @@ from vault.backends import _oci_heads as heads
 from vault.backends._oci_kept import Kept
 from vault.backends._oci_memory import REMEMBERED, Memories
 from vault.backends._oci_registry import Registry, manifest_key
+from vault.backends._oci_renewal import NEVER, renewed
 from vault.backends._oci_vouching import PATIENCE, Voucher
 from vault.errors import (
     Abandoned,
@@ -28,14 +29,22 @@ from vault.errors import (
     Refused,
     Timeout,
     TLSFailed,
-    Truncated,
     Unavailable,
     Unfit,
     UpstreamError,
     VaultError,
 )
 from vault.formats.oci_errors import Unknown
-from vault.formats.oci_manifest import EMPTY, KNOWN, MAX_MANIFEST, is_page, plain_type, read_manifest, signed_payload
+from vault.formats.oci_manifest import (
+    EMPTY,
+    KNOWN,
+    MAX_MANIFEST,
+    MEDIA_TYPE,
+    is_page,
+    plain_type,
+    read_manifest,
+    signed_payload,
+)
 from vault.formats.oci_names import Resource
 from vault.freshness import elapsed, fresh
 from vault.interfaces import IKitchen, IRecipe
@@ -43,14 +52,14 @@ from vault.outcome import Asked, Found, How
 
 CODES = {"manifests": "MANIFEST_UNKNOWN", "blobs": "BLOB_UNKNOWN", "referrers": "MANIFEST_UNKNOWN"}
 
+WITHOUT_REFERRERS = (400, 405, 406, 501)
+"""What registries without lists of referrers answer beside 404, after which alone clients look for a tag instead."""
+
 HEDGE = 2.0
 """Seconds for a registry to answer for content by digest before the next one is asked too."""
 
 SMALL = 64 * 1024
 """Bytes: what is shorter is waited for, where another registry can be asked if it is wrong."""
-
-NEVER = 2**63
-"""The offset of a byte that no body has: it is waited for until the body is whole."""
 
 TURN = 0.05
 """Seconds in which a request that was given up is gone."""
@@ -233,7 +242,13 @@ class Recipe:
             return found
         if self.resource.kind != "manifests":
             listing = registry.listing(self.resource)
-            found = await (kitchen.find(listing, asked) if asked.head_only else self._renewed(kitchen, listing, asked))
+            look = kitchen.find if asked.head_only else partial(renewed, kitchen, self.memories.resting)
+            try:
+                found = await look(listing, asked)
+            except BrokenAnswer as error:
+                if self.resource.kind == "referrers" and error.upstream_status in WITHOUT_REFERRERS:
+                    raise Missing(str(error)) from error
+                raise
             found.head = heads.for_listing(found)
             return found
         if self.resource.digest is not None:
@@ -270,7 +285,7 @@ class Recipe:
                 left = (artifact.max_age or 0.0) - elapsed(stored.head, now)
                 return Found(stored, how, ttl=left, detail="rate-limit")
         artifact = replace(artifact, inherits=self._at_hand(kitchen).history)
-        found = await self._renewed(kitchen, artifact, asked)
+        found = await renewed(kitchen, self.memories.resting, artifact, asked)
         digest = heads.digest_of(found.body)
         if found.how is not How.BYPASS and digest is not None:
             await kitchen.once(f"adopt {artifact.key}", lambda: self._adopt(kitchen, artifact.key, digest, found))
@@ -281,19 +296,6 @@ class Recipe:
         await kitchen.settled(key)
         if await kitchen.stored(manifest_key(self.backend, digest)) is None:
             await kitchen.adopt(manifest_key(self.backend, digest), digest, found.body.head)
-
-    async def _renewed(self, kitchen: IKitchen, artifact: Artifact, asked: Asked) -> Found:
-        """What may have changed, whole, since it may turn out not to be what it should; else the copy that is kept."""
-        try:
-            found = await kitchen.fetch(artifact, asked.no_cache)
-            if found.how is not How.BYPASS and not found.body.complete:
-                await found.body.grown(NEVER)
-            return found
-        except Truncated as error:
-            stored = await kitchen.stored(artifact.key)
-            if stored is None:
-                raise
-            return Found(stored, How.STALE, detail=error.proxy_error)
 
     async def _prove(self, found: Found, asked: Asked) -> None:
         """Wait for the end of a blob that may be another thing, where there is another registry to be asked.
@@ -356,6 +358,7 @@ class Recipe:
             return None
         data = await kitchen.read(found.body, MAX_MANIFEST)
         try:
-            return (await kitchen.work(read_manifest, data)).media_type
+            kind = (await kitchen.work(read_manifest, data)).media_type
         except ValueError:
             return None
+        return kind if MEDIA_TYPE.fullmatch(kind) is not None else None

@@ -35,6 +35,9 @@ HUB_AUTH_URL = "https://auth.docker.io/token"
 RESERVE = 5
 """Pulls."""
 
+WAIT = "ratelimit_retry_after_seconds"
+"""The one figure of which more leaves less."""
+
 
 @implementer(IRegistryBackend)
 @dataclass(frozen=True)
@@ -78,23 +81,35 @@ class OCIBackend(Backend):
         return Recipe(self.name, registries, self.memories, resource, accept)
 
     def figures(self) -> Iterator[Figure]:
-        """The pulls that registries allow, those that are left, and for how long a registry wants no more."""
+        """The pulls that registries allow, those that are left, and for how long a registry wants no more.
+
+        Of several with one namespace, such as two accounts, what leaves the least.
+        """
+        least: dict[tuple[str, str], Figure] = {}
         for registry in self.registries:
-            limit = registry.rate_limit
-            for name, text, value in (
-                ("ratelimit_remaining", "Pulls that the registry has left for this vault.", limit.remaining),
-                ("ratelimit_limit", "Pulls that the registry allows in its window of time.", limit.limit),
-            ):
-                if value is not None:
-                    yield Figure(name, text, {"registry": registry.namespace}, value)
-            if limit.closed_until:
-                text = "Seconds for which the registry has asked to be left alone (Retry-After)."
-                wait = max(0.0, limit.closed_until - registry.now())
-                yield Figure("ratelimit_retry_after_seconds", text, {"registry": registry.namespace}, wait)
+            for figure in _figures(registry):
+                key = figure.name, registry.namespace
+                known = least.get(key)
+                if known is None or (figure.value < known.value) != (figure.name == WAIT):
+                    least[key] = figure
+        yield from least.values()
 
     def refusal(self, status: int, error: VaultError) -> tuple[str, bytes] | None:
         """The registry's own form."""
         return JSON, error_body(status, error, self.name)
+
+
+def _figures(registry: Registry) -> Iterator[Figure]:
+    labels, limit = {"registry": registry.namespace}, registry.rate_limit
+    for name, text, value in (
+        ("ratelimit_remaining", "Pulls that the registry has left for this vault.", limit.remaining),
+        ("ratelimit_limit", "Pulls that the registry allows in its window of time.", limit.limit),
+    ):
+        if value is not None:
+            yield Figure(name, text, labels, value)
+    if limit.closed_until:
+        text = "Seconds for which the registry has asked to be left alone (Retry-After)."
+        yield Figure(WAIT, text, labels, max(0.0, limit.closed_until - registry.now()))
 
 
 def _base(text: str) -> str:

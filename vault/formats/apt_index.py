@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from vault.artifact import DIGEST_BYTES, Digest
-from vault.formats.apt_paths import canonical, join
+from vault.formats.apt_paths import canonical, is_size, join
 
 STEP = 16 * 1024
 LONGEST_LINE = 16 * 1024 * 1024
@@ -151,7 +151,7 @@ def _described(file: str, size: str, digests: dict[str, str]) -> Iterator[tuple[
     path = canonical(file)
     for algorithm in _RANK:
         value = digests.get(algorithm, "").lower()
-        if path is not None and size.isdigit() and len(value) == 2 * DIGEST_BYTES[algorithm]:
+        if path is not None and is_size(size) and len(value) == 2 * DIGEST_BYTES[algorithm]:
             yield path, f"{size} {algorithm}:{value}"
             return
 

@@ -135,3 +135,8 @@ def canonical(name: str) -> str | None:
 def by_hash(name: str, algorithm: str, value: str) -> str:
     """The path, relative like ``name``, under which a file of that name is published by its digest."""
     return join(name.rpartition("/")[0], f"by-hash/{SPELLINGS[algorithm]}/{value}")
+
+
+def is_size(text: str) -> bool:
+    """True for a number of bytes that a file can have; Python refuses to read thousands of digits as a number."""
+    return text.isascii() and text.isdigit() and len(text) < 20

@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 from vault.artifact import DIGEST_BYTES, Digest
-from vault.formats.apt_paths import ALGORITHMS, canonical
+from vault.formats.apt_paths import ALGORITHMS, canonical, is_size
 
 BEGIN_MESSAGE = "-----BEGIN PGP SIGNED MESSAGE-----"
 BEGIN_SIGNATURE = "-----BEGIN PGP SIGNATURE-----"
@@ -111,7 +111,7 @@ def parse(data: bytes, signed: bool) -> Release:
 
 
 def _list(files: dict[str, Listed], algorithm: str, words: list[str]) -> None:
-    if len(words) != 3 or not words[1].isdigit() or len(files) > MAX_LISTED:
+    if len(words) != 3 or not is_size(words[1]) or len(files) > MAX_LISTED:
         return
     value, size, name = words[0].lower(), int(words[1]), canonical(words[2])
     if name is None or len(value) != 2 * DIGEST_BYTES[algorithm] or not re.fullmatch("[0-9a-f]+", value):

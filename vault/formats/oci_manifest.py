@@ -29,6 +29,9 @@ KNOWN = frozenset(MEDIA_TYPES + OTHERS)
 EMPTY = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 """The digest of what the empty descriptor of the image specification stands for, which is ``{}``."""
 
+MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
+"""A media type without parameters (RFC 6838 section 4.2)."""
+
 ACCEPT = ", ".join(MEDIA_TYPES) + ", */*;q=0.1"
 """What the vault accepts: everything a modern client does, so that a tag has one digest for all of them."""
 
@@ -94,10 +97,15 @@ def _object(data: bytes | None) -> dict[str, Any] | None:
     if data is None or len(data) > MAX_MANIFEST:
         return {} if data is None or data.lstrip()[:1] == b"{" else None
     try:
-        document = json.loads(data)
+        document = json.loads(data, parse_int=_integer)
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
+
+
+def _integer(digits: str) -> int:
+    """A number in a document; which one it is does not matter where it has more digits than Python reads."""
+    return int(digits[:100])
 
 
 def read_manifest(data: bytes) -> Manifest:

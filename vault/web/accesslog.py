@@ -21,11 +21,11 @@ CLIENT_GONE = 499
 """The status logged where the client left before it was answered, as nginx has it."""
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-# The values of query parameters that carry secrets, by what their names contain.
-_SECRET_VALUE = re.compile(
-    r"([?&;][^=&;?]*(?:token|sig(?:nature)?|secret|passw(?:or)?d|credential|api[-_]?key|auth)[^=&;]*=)[^&;#\s]*",
-    re.IGNORECASE,
-)
+# Of query parameters whose names contain one of these the values are secret.
+_SECRET_NAME = re.compile(r"token|sig|secret|passw(?:or)?d|credential|api[-_]?key|auth", re.IGNORECASE)
+# What names and values of query parameters lie between, and what lies there.
+_PIECE = re.compile(r"[?&;=]|[^?&;=]+")
+_END_OF_VALUE = re.compile(r"[&;#\s]")
 # The user and password of a URL, also in the form that APT proxies know: http://HTTPS///user:password@host/.
 _USERINFO = re.compile(r"(://|HTTPS///)[^/?#\s]*@", re.IGNORECASE)
 _UNSAFE = re.compile(r"[^\x20-\x7e]|[\"\\]")
@@ -75,13 +75,37 @@ def _hexadecimal(match: re.Match[str]) -> str:
 def redact(target: str, method: str = "") -> str:
     """``target`` without the user and password of a URL in it (or of the authority that a CONNECT names).
 
-    Also without the values of query parameters whose names say that they are secret, as signed URLs have them.
+    Also without the values of query parameters whose names say that they are secret, as signed URLs have them.  What
+    is longer than the log shows may be cut short, but not so that it fits.
     """
-    if method == "CONNECT":
-        return re.sub(r".*@", "***@", target)
     if "@" in target:
+        if method == "CONNECT":
+            return "***@" + target.rpartition("@")[2]
         target = _USERINFO.sub(r"\1***@", target)
-    return _SECRET_VALUE.sub(r"\1***", target) if "=" in target else target
+    return target if method == "CONNECT" or "=" not in target else _without_secret_values(target)
+
+
+def _without_secret_values(text: str) -> str:
+    """Read once from left to right, in a time that grows with the length alone: strangers send it."""
+    shown: list[str] = []
+    size = place = 0
+    named = secret = False  # within a parameter's name; within a secret one's
+    while size <= MAX_FIELD and (match := _PIECE.match(text, place)) is not None:
+        piece, place = match[0], match.end()
+        if piece == "=":
+            if named and secret:
+                piece = "=***"
+                end = _END_OF_VALUE.search(text, place)
+                place = len(text) if end is None else end.start()
+            named = False
+        elif piece in "?&;":
+            secret = secret and named and piece == "?"  # a question mark may also be a part of the name
+            named = True
+        elif named and _SECRET_NAME.search(piece) is not None:
+            secret = True
+        shown.append(piece)
+        size += len(piece)
+    return "".join(shown)
 
 
 def text_line(entry: AccessEntry) -> str:

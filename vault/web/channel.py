@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from vault.web.tunnel import Tunnel
 
 MAX_HEAD = 32 * 1024
+LONGEST_NUMBER = 100
+"""Digits."""
+
+TOO_LARGE = "The request body is larger than 1 MiB."
+
 LINGER = 2.0
 """Seconds that a client has to read a refusal before the connection is closed."""
 
@@ -183,6 +188,11 @@ class VaultChannel(HTTPChannel):
         if self._fields > self.maxHeaders:
             self.refuse(431, f"The request has more than {self.maxHeaders} header fields.")
             return False
+        name, _, value = line.partition(b":")
+        # Twisted reads it as a number, and Python refuses to read thousands of digits as one.
+        if name.lower() == b"content-length" and value.strip().isdigit() and len(value.strip()) > LONGEST_NUMBER:
+            self.refuse(413, TOO_LARGE)
+            return False
         return bool(super().headerReceived(line))
 
     def allHeadersReceived(self) -> None:
@@ -190,7 +200,7 @@ class VaultChannel(HTTPChannel):
         if self.closing:
             return
         if self.length is not None and self.length > MAX_BODY:
-            self.refuse(413, "The request body is larger than 1 MiB.")
+            self.refuse(413, TOO_LARGE)
             return
         self.state = State.BODY
         if self.length != 0:

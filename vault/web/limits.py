@@ -49,7 +49,7 @@ class Limits(Protocol):
 
 
 def client_ip(host: str) -> IPv4Address | IPv6Address | None:
-    """The address of a peer, an IPv4 address seen through an IPv6 socket as what it is; None for what is no address."""
+    """The address of a host, an IPv4 address seen through an IPv6 socket as what it is; None for what is no address."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:

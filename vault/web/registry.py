@@ -111,13 +111,20 @@ class RegistryResource(ArtifactResource):
     def _set_fields(self, request: VaultRequest, found: Found, head: Head, only_for_304: bool = False) -> None:
         super()._set_fields(request, found, head, only_for_304)
         link = head.get("Link")
-        if link is not None and link.startswith("<?"):
-            query, rest = link[2:].split(">", 1)
-            if self.namespace is not None:
-                query += "&" + urlencode([("ns", self.namespace)])
-            path = request.uri.partition(b"?")[0]
-            path = re.sub(rb"^[A-Za-z][A-Za-z0-9+.-]*://[^/]*", b"", path)
-            request.setHeader(b"Link", b"<" + path + f"?{query}>{rest}".encode("latin-1", "replace"))
+        here = None if link is None else link_here(link, request.uri, self.namespace)
+        if here is not None:
+            request.setHeader(b"Link", here)
+
+
+def link_here(link: str, target: bytes, namespace: str | None) -> bytes | None:
+    """A Link of which only the query is told, for a client that asked for ``target``; None for any other."""
+    query, closed, rest = link.removeprefix("<?").partition(">")
+    if not link.startswith("<?") or not closed:
+        return None
+    if namespace is not None:
+        query += "&" + urlencode([("ns", namespace)])
+    path = re.sub(rb"^[A-Za-z][A-Za-z0-9+.-]*://[^/]*", b"", target.partition(b"?")[0])
+    return b"<" + path + f"?{query}>{rest}".encode("latin-1", "replace")
 
 
 class Registries:

@@ -36,6 +36,10 @@ MAX_BODY = 1024 * 1024
 # RFC 9110 section 9 and RFC 5789; without TRACE, which would echo credentials back.
 KNOWN_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT"})
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)", re.DOTALL)
+# RFC 9110 section 7.2 with RFC 3986 section 3.2: a name, which may be empty, or an address in brackets, and a port.
+_HOST = re.compile(
+    rb"(?:\[[A-Za-z0-9:._~%!$&'()*+,;=-]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+)
 
 
 class VaultRequest(server.Request):
@@ -141,9 +145,13 @@ class VaultRequest(server.Request):
         if wait:
             self._say(429, "Too many requests from this client address.", wait)
             return True
-        if len(self.requestHeaders.getRawHeaders(b"Host", [])) != 1 and self.clientproto != b"HTTP/1.0":
-            # RFC 9112 section 3.2: a server MUST refuse this; two servers could read it in two ways.
+        # RFC 9112 section 3.2: a server MUST refuse these; two servers could read them in two ways.
+        hosts = self.requestHeaders.getRawHeaders(b"Host", [])
+        if len(hosts) != 1 and self.clientproto != b"HTTP/1.0":
             self.channel.refuse(400, "The request must have exactly one Host field.")
+            return True
+        if not all(map(_HOST.fullmatch, hosts)):
+            self.channel.refuse(400, "The Host field must be a host with an optional port.")
             return True
         if self.method not in KNOWN_METHODS:
             self._refuse_method([b"GET", b"HEAD"])

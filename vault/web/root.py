@@ -6,7 +6,6 @@ paths that were refused come back.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from vault.paths import normalise
 from vault.urls import origin_of
 from vault.web.errors import Fields, Form, respond
 from vault.web.health import Healthz, Readyz
+from vault.web.limits import client_ip
 from vault.web.registry import Registries, RegistryResource, ShortAnswer
 from vault.web.request import VaultRequest
 from vault.web.resource import ArtifactResource
@@ -210,9 +210,7 @@ def is_self(authority: str, request: VaultRequest) -> bool:
     if port != getattr(here, "port", None):
         return False
     # Not getfqdn: it asks the name service, and everything would wait for the answer.
-    if host in (getattr(here, "host", ""), "localhost", socket.gethostname()):
+    if host in ("localhost", socket.gethostname()):
         return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = client_ip(host)
+    return address is not None and (address.is_loopback or address == client_ip(getattr(here, "host", "")))

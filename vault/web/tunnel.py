@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 10.0
 
+LONGEST_PORT = 20
+"""Digits, leading zeros among them."""
+
 Target = tuple[str, int]
 """A host, without brackets, and a port."""
 
@@ -75,10 +78,12 @@ def parse(authority: str) -> Target | None:
     host, colon, port = authority.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     host = host[1:-1] if bracketed else host
-    usable = host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536
+    # Python refuses to read thousands of digits as a number.
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= LONGEST_PORT else 0
+    usable = host and colon and 0 < number < 65536
     if not usable or (":" in host and not bracketed) or any(char in host for char in "@/[] "):
         return None
-    return host.lower(), int(port)
+    return host.lower(), number
 
 
 @implementer(IPushProducer)
