@@ -31,7 +31,7 @@ from vault.artifact import GONE, Artifact, Head, Headers
 from vault.confirmation import confirmed
 from vault.errors import BrokenAnswer, DigestMismatch, Truncated, Unavailable, Unfit, VaultError
 from vault.feed import Changed, Feed, content_range, contradicts, total_of
-from vault.freshness import fresh, freshen, matches, resume_validator, storable, validators
+from vault.freshness import fresh, freshen, matches, resume_validator, storable, unconfirmed, validators
 from vault.rate import Rate
 from vault.sources import Sources
 from vault.stages import Outcome, State
@@ -327,7 +327,7 @@ class Transfer:
             if confirmation is not None:
                 return confirmation, None
             known = self._stored.head
-            conditions = tuple(validators(known))
+            conditions = () if unconfirmed(known, self.artifact) else tuple(validators(known))
             accept = (200, 203, 304) if conditions else (200, 203)
             answer = await self._sources.ask(self.artifact, conditions, accept=accept, patient=False, known=known)
             if answer.status != 304:
