@@ -233,6 +233,12 @@ class Index:
             found = self._writer.execute("SELECT COUNT(*) FROM entries WHERE sha256 = ?", (sha256,)).fetchone()
         return int(found[0])
 
+    def content_of(self, key: str) -> tuple[str, int] | None:
+        """The sha256 and the length of an entry, for any thread."""
+        with self._lock:
+            found = self._writer.execute("SELECT sha256, length FROM entries WHERE key = ?", (key,)).fetchone()
+        return None if found is None else (str(found[0]), int(found[1]))
+
     def path_of(self, key: str) -> str | None:
         """Where the entry of a key is stored."""
         with self._lock:
