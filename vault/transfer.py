@@ -264,7 +264,9 @@ class Transfer:
         if self.artifact.fault is not None:
             fault = await writer.seen(partial(self.artifact.fault, writer.body.head), EXAMINED)
             if fault is not None:
-                raise Unfit(f"{host} sent {fault}")
+                error = Unfit(f"{host} sent {fault}")
+                writer.fail(error)
+                raise error
 
     def _keepable(self, answer: Answer) -> bool:
         if answer.status == 206:
@@ -330,9 +332,7 @@ class Transfer:
             conditions = () if unconfirmed(known, self.artifact) else tuple(validators(known))
             accept = (200, 203, 304) if conditions else (200, 203)
             answer = await self._sources.ask(self.artifact, conditions, accept=accept, patient=False, known=known)
-            if answer.status != 304:
-                return answer, None
-            if matches(self._stored.head, answer.head):
+            if answer.status != 304 or matches(self._stored.head, answer.head):
                 return answer, None
             answer.discard()
             return await self._sources.ask(self.artifact), None
@@ -397,4 +397,4 @@ class Transfer:
             await writer.finish()
             self.state = State.COMPLETE
         finally:
-            await self._store.ended(writer, keep=False)
+            await self._store.ended(writer, keep=not isinstance(writer.body.failure, (DigestMismatch, Unfit)))
