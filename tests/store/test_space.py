@@ -296,7 +296,7 @@ class MinFreeTests(SpaceCase):
         def removed(path: str) -> None:
             if path == "b/70":
                 held.set()
-                waited.append(go_on.wait(5))
+                waited.append(go_on.wait(60))
             remove(path)
             removals[0] += 1
 
@@ -304,7 +304,7 @@ class MinFreeTests(SpaceCase):
         self.options.min_free.size = 110 * SIZE
         evicting = threading.Thread(target=self.store.tidy)
         evicting.start()
-        self.assertTrue(held.wait(5))
+        self.assertTrue(held.wait(60))
         self.options.min_free.size = 60 * SIZE
         writer = self.begin(self.store, "b/998", 5 * SIZE)  # there is room already
         self.assertTrue(writer.storing)
@@ -314,8 +314,8 @@ class MinFreeTests(SpaceCase):
         late.join(0.2)
         self.assertEqual(waiting, [])
         go_on.set()
-        evicting.join(5)
-        late.join(5)
+        evicting.join(60)
+        late.join(60)
         self.assertEqual((waited, waiting), ([True], [True]), "nobody waited for nothing")
         self.assertEqual(self.left(), list(range(100, 200)))
 
