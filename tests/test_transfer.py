@@ -8,6 +8,7 @@ import hashlib
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from twisted.logger import capturedLogs, formatEvent
 
@@ -388,6 +389,43 @@ class PartialTests(RigCase):
         self.assertEqual((client.status, client.body, client.whole), (200, body, True))
         self.assertEqual(rig.stored, 1)
         self.assertIsNone(rig.store.index.partial("files/a"))
+
+    def stopped_while_verifying(self, rig: Rig) -> None:
+        """All bytes are there, and the vault is stopped while they are read to be verified."""
+        row = rig.store.index.partial("files/a")
+        assert row is not None
+        (path,) = rig.store.layout.root.rglob(f"{row.name}*")
+        path.write_bytes(BODY)
+        run = rig.disk.run
+
+        def slow(function: Any, *arguments: Any) -> Any:
+            rig.disk.held = rig.disk.held or function.__name__ == "read_prefix"
+            return run(function, *arguments)
+
+        rig.disk.run = slow  # type: ignore[method-assign]
+        rig.request()
+        rig.stop()
+        rig.disk.run = run  # type: ignore[method-assign]
+        rig.disk.release()
+        rig.net.pass_time(1)
+        rig.again()
+
+    def test_stopped_while_verifying(self) -> None:
+        """It stays where the vault is stopped while it is verified, and is then stored without asking anybody."""
+        rig = self.leave_partial(size=9)
+        self.stopped_while_verifying(rig)
+        self.assertEqual(rig.stored, 0)
+        self.assertServed(rig)
+        self.assertEqual(rig.origin.requests, [])
+
+    def test_unfit_when_verified(self) -> None:
+        """It goes where it cannot be what is wanted."""
+        rig = self.leave_partial(size=9)
+        self.stopped_while_verifying(rig)
+        artifact = rig.artifact(fault=lambda head, body: None if body is None else "a web page")
+        rig.run(rig.cache.lookup(artifact))
+        self.assertIsNone(rig.store.index.partial("files/a"))
+        self.assertEqual(rig.stored, 0)
 
     def test_206(self) -> None:
         """It is gone on with, and the client gets what was there at once."""

@@ -64,6 +64,9 @@ MADE_FROM = "X-Vault-Made-From"
 GONE = "X-Vault-Gone"
 """In a stored head: since when (POSIX seconds) the upstream has said that there is no such thing any more."""
 
+TAKEN_UP = "X-Vault-Taken-Up"
+"""In a stored head that was made from the file alone, its row being lost: when that was (POSIX seconds)."""
+
 VERIFIED = "X-Vault-Digest"
 """In the stored head of a body that was verified by another digest than sha256: that digest, as its string."""
 

@@ -1,10 +1,25 @@
-"""Confirmation: whether what is stored is what the upstream has, asked by HEAD, which registries do not count."""
+"""Confirmation: whether what is stored is what the upstream has, asked by HEAD.
+
+Registries do not count it; and of an entry that was taken up from its file alone it tells what no 304 could: a file's
+date is no validator, since it may be that of its arrival.
+"""
 
 from __future__ import annotations
 
 from vault.answer import Answer
-from vault.artifact import Artifact
-from vault.errors import BrokenAnswer, Missing, Overloaded, Refused, Timeout, UpstreamError
+from vault.artifact import VERIFIED, Artifact, Head
+from vault.errors import (
+    BrokenAnswer,
+    ConnectionRefused,
+    LeftAlone,
+    Missing,
+    NameNotFound,
+    Overloaded,
+    Refused,
+    Timeout,
+    UpstreamError,
+)
+from vault.freshness import parse_date, storable, unconfirmed
 from vault.sources import Sources
 from vault.store.body import StoredBody
 from vault.store.store import Store
@@ -18,6 +33,8 @@ async def confirmed(
     The entry is ``stored``, which has expired, or content that is stored under another key with the digest that the
     answer names: it is then the artifact's too.
     """
+    if stored is not None and unconfirmed(stored.head, artifact):
+        return await _taken_up(sources, artifact, stored)
     if artifact.confirmed_by is None:
         return None
     try:
@@ -43,3 +60,49 @@ async def confirmed(
         return answer, twin
     answer.discard()
     return None
+
+
+async def _taken_up(sources: Sources, artifact: Artifact, stored: StoredBody) -> tuple[Answer, StoredBody] | None:
+    """The same for an entry of which only the file is known: where it is confirmed its head is what the upstream says.
+
+    Whatever else HEAD says, GET tells: there are servers that know no HEAD, and say so in many ways.
+    """
+    try:
+        answer = await sources.ask(artifact, method="HEAD", patient=False)
+    except (ConnectionRefused, NameNotFound, Timeout, LeftAlone):
+        raise
+    except UpstreamError:
+        return None
+    try:
+        head = await _head_of_file(artifact, stored, answer)
+    except BaseException:
+        answer.abort()
+        raise
+    if head is None:
+        answer.discard()
+        return None
+    stored.head = head
+    return answer, stored
+
+
+async def _head_of_file(artifact: Artifact, stored: StoredBody, answer: Answer) -> Head | None:
+    """The answer's head as that of the stored file, where both have the same digest, or else the same date and length.
+
+    None where that is not so, or where it could not have been stored under a readable name as it was.
+    """
+    head = answer.head
+    if not (storable(head) or artifact.kept_anyway) or head.get("Content-Encoding") is not None:
+        return None
+    if artifact.fault is not None and artifact.fault(head, None) is not None:
+        return None
+    if answer.length is not None and answer.length != stored.length:
+        return None
+    digest = artifact.digest_of(head)
+    if digest is None:
+        date = parse_date(head.last_modified)
+        same = date is not None and date == parse_date(stored.head.last_modified)
+        return head if same and answer.length is not None else None
+    if digest.algorithm == "sha256":
+        return head if digest.value == stored.sha256 else None
+    same = await stored.hashed(digest.algorithm) == digest.value
+    return head.with_headers({VERIFIED: str(digest)}) if same else None

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from functools import lru_cache
 
-from vault.artifact import GONE, PRIVATE_NOTE, Artifact, Head, Headers
+from vault.artifact import GONE, PRIVATE_NOTE, TAKEN_UP, Artifact, Head, Headers
 
 FRAMING = frozenset({"content-length", "transfer-encoding"})
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
@@ -139,17 +139,33 @@ def volatile(head: Head) -> bool:
     return media_type in ("text/html", "application/xhtml+xml")
 
 
+def unconfirmed(head: Head, artifact: Artifact) -> bool:
+    """True where the head was made from a file alone, and only what its upstream says of it tells whether it changes.
+
+    What has a digest that is known before is what it must be, whatever the upstream says.
+    """
+    return artifact.volatile_max_age is not None and artifact.digest is None and head.get(TAKEN_UP) is not None
+
+
 def lifetime(head: Head, artifact: Artifact) -> float | None:
     """For how long after its last validation a stored copy is fresh, in seconds; None means for ever."""
     if artifact.max_age is not None:
         return artifact.max_age
+    if unconfirmed(head, artifact):
+        return 0.0
     if artifact.volatile_max_age is not None and volatile(head):
         return artifact.volatile_max_age
     return None
 
 
 def age(head: Head, now: float) -> float:
-    """The current_age of RFC 9111 section 4.2.3 in seconds: the time since the origin made or confirmed the answer."""
+    """The current_age of RFC 9111 section 4.2.3 in seconds: the time since the origin made or confirmed the answer.
+
+    Of what is known by its file alone it is not known: it is counted from when the file was found.
+    """
+    taken_up = None if head.received_at else head.get(TAKEN_UP)
+    if taken_up is not None:
+        return max(0.0, now - float(taken_up))
     date = parse_date(head.get("Date"))
     apparent = head.received_at - date if date is not None else 0.0
     told = _delta((head.get("Age") or "").partition(",")[0]) or 0
@@ -259,7 +275,7 @@ def freshen(stored: Head, answer: Head) -> Head:
     """
     updates = tuple((name, value) for name, value in answer.headers if name.lower() not in KEPT_BY_304)
     # Date and Age tell of one message: the old message's, beside the new time of receipt, would give a wrong age.
-    replaced = {name.lower() for name, _ in updates} | {"date", "age", GONE.lower()}
+    replaced = {name.lower() for name, _ in updates} | {"date", "age", GONE.lower(), TAKEN_UP.lower()}
     kept = tuple((name, value) for name, value in stored.headers if name.lower() not in replaced)
     return replace(stored, headers=kept + updates, requested_at=answer.requested_at, received_at=answer.received_at)
 

@@ -31,7 +31,7 @@ from vault.artifact import GONE, Artifact, Head, Headers
 from vault.confirmation import confirmed
 from vault.errors import BrokenAnswer, DigestMismatch, Truncated, Unavailable, Unfit, VaultError
 from vault.feed import Changed, Feed, content_range, contradicts, total_of
-from vault.freshness import fresh, freshen, matches, resume_validator, storable, validators
+from vault.freshness import fresh, freshen, matches, resume_validator, storable, unconfirmed, validators
 from vault.rate import Rate
 from vault.sources import Sources
 from vault.stages import Outcome, State
@@ -264,7 +264,9 @@ class Transfer:
         if self.artifact.fault is not None:
             fault = await writer.seen(partial(self.artifact.fault, writer.body.head), EXAMINED)
             if fault is not None:
-                raise Unfit(f"{host} sent {fault}")
+                error = Unfit(f"{host} sent {fault}")
+                writer.fail(error)
+                raise error
 
     def _keepable(self, answer: Answer) -> bool:
         if answer.status == 206:
@@ -327,12 +329,10 @@ class Transfer:
             if confirmation is not None:
                 return confirmation, None
             known = self.stored.head
-            conditions = tuple(validators(known))
+            conditions = () if unconfirmed(known, self.artifact) else tuple(validators(known))
             accept = (200, 203, 304) if conditions else (200, 203)
             answer = await self._sources.ask(self.artifact, conditions, accept=accept, patient=False, known=known)
-            if answer.status != 304:
-                return answer, None
-            if matches(self.stored.head, answer.head):
+            if answer.status != 304 or matches(self.stored.head, answer.head):
                 return answer, None
             answer.discard()
             return await self._sources.ask(self.artifact), None
@@ -397,4 +397,4 @@ class Transfer:
             await writer.finish()
             self.state = State.COMPLETE
         finally:
-            await self._store.ended(writer, keep=False)
+            await self._store.ended(writer, keep=not isinstance(writer.body.failure, (DigestMismatch, Unfit)))

@@ -51,6 +51,20 @@ class SmallDiskTests(FunctionalCase):
         """The vault says that it is well."""
         eventually(lambda: ask(self.vault.port, "/readyz").status == 200, 20, "a vault that is ready")
 
+    def test_what_never_fits(self) -> None:
+        """What is larger than the disk is passed through, and costs no entry its place."""
+        contents = [self.origin.put(f"/{number}", MIB) for number in range(6)]
+        large = self.origin.put("/large", 17 * MIB)
+        self.start_vault(top={"cache_dir": str(self.disk / "cache"), "cache": {"min_free": "1MiB"}})
+        for number in range(6):
+            self.get(f"/{number}")
+            self.wait_until_kept(f"/{number}", contents[number])
+        reply = self.get("/large")
+        self.assert_whole(reply, large)
+        self.assertEqual(reply.cache, "BYPASS")
+        for number in range(6):
+            self.assertEqual(self.get(f"/{number}").cache, "HIT")
+
     def test_start_on_a_full_disk(self) -> None:
         """A vault whose disk was filled while it was stopped starts; what was not used for longest makes room."""
         contents = [self.origin.put(f"/{number}", MIB) for number in range(10)]

@@ -13,6 +13,8 @@ from twisted.internet.defer import ensureDeferred
 from tests.store.fakes import DATED, Follower, SteppedDisk, StoreCase
 from vault.artifact import Digest, Head
 from vault.errors import Truncated
+from vault.store import placing, recovery
+from vault.store.body import OpenFile
 from vault.store.recovery import rebuild
 from vault.store.store import Store
 
@@ -237,6 +239,30 @@ class RebuildTests(StoreCase):
         self.assertEqual(self.content(store, "b/file"), OTHER)
         self.assertEqual([partial.key for partial in store.index.partials()], ["b/file"])
         self.assertEqual(len(self.partial_files()), 1)
+
+    def test_one_bad_file(self) -> None:
+        """A file that cannot be taken up, for whatever reason, costs no other one its turn."""
+        store = self.open()
+        self.fill(store, "b/bad", DATA)
+        self.fill(store, "b/good", OTHER)
+        self.die(store)
+        for path in (self.root / ".vault").glob("index.db*"):
+            path.unlink()
+        for error in (OverflowError("too large"), ValueError("no text"), OSError("unreadable")):
+
+            def sha256_of(file: OpenFile, error: Exception = error) -> str:
+                if os.fstat(file.descriptor).st_size == len(DATA):
+                    raise error
+                return placing.sha256_of(file)
+
+            self.patch(recovery, "sha256_of", sha256_of)
+            store = self.open(rebuilt=False)
+            self.assertIsNone(self.content(store, "b/bad"))
+            self.wait(rebuild(store, self.disk))
+            self.assertFalse(store.rebuilding)
+            self.assertEqual(self.content(store, "b/good"), OTHER)
+            self.assertIsNone(self.content(store, "b/bad"))
+            self.die(store)
 
     def test_orphans(self) -> None:
         """Files of fills that nobody knows, and fills whose file is gone, are forgotten at the start."""

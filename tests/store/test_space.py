@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 from tests.store.fakes import Follower, StoreCase
 from vault.errors import Truncated
+from vault.store import space as space_module
 from vault.store import writer as writer_module
 from vault.store.index import Row
 
@@ -110,6 +113,15 @@ class MaxSizeTests(SpaceCase):
             writer.write(data(number))
             self.end(self.store, writer)
         self.assertEqual(self.left(), [2, 3, 4, 10, 11])
+
+    def test_lowered(self) -> None:
+        """A fill waits for its own room alone, not until all has gone that a lowered limit wants gone."""
+        self.fill_all(*range(200))
+        self.options.max_size = 10 * SIZE
+        self.assertTrue(self.begin(self.store, "b/998", 5 * SIZE).storing)
+        self.assertGreaterEqual(len(self.left()), 190)
+        self.store.tidy()
+        self.assertEqual(len(self.left()), 10)
 
     def test_unknown_length(self) -> None:
         """An entry whose length was not known is not at once removed again for the room it takes."""
@@ -258,6 +270,54 @@ class MinFreeTests(SpaceCase):
         self.patch(self.store.index, "remove", removed)
         self.assertTrue(self.begin(self.store, "b/99", SIZE).storing)
         self.assertEqual(self.left(), list(range(2, 50)))
+
+    def test_never_enough(self) -> None:
+        """Nothing goes for what does not fit even where all that may go is gone."""
+        self.fill_all(*range(50))
+        self.others = 40 * SIZE
+        self.patch(space_module, "BLOCK", 0)
+        self.assertFalse(self.begin(self.store, "b/98", 61 * SIZE).storing)
+        body = self.wait(self.store.find("b/7"))
+        self.assertFalse(self.begin(self.store, "b/98", 60 * SIZE).storing, "one entry is being read, and stays")
+        self.assertEqual(self.left(), list(range(50)))
+        del body
+        self.assertTrue(self.begin(self.store, "b/98", 60 * SIZE).storing)
+        self.assertEqual(self.left(), [])
+
+    def test_others_go_on_meanwhile(self) -> None:
+        """While much is being removed a fill waits until there is room for it, not until the end."""
+        self.disk_size, removals = 210 * SIZE, [0]
+        self.patch(self.store.layout, "space", lambda: ((10 + removals[0]) * SIZE, self.disk_size))
+        self.fill_all(*range(200))
+        held, go_on = threading.Event(), threading.Event()
+        waited: list[bool] = []
+        remove = self.store.layout.remove
+
+        def removed(path: str) -> None:
+            if path == "b/70":
+                held.set()
+                waited.append(go_on.wait(60))
+            remove(path)
+            removals[0] += 1
+
+        self.patch(self.store.layout, "remove", removed)
+        self.options.min_free.size = 110 * SIZE
+        evicting = threading.Thread(target=self.store.tidy)
+        evicting.start()
+        self.assertTrue(held.wait(60))
+        self.options.min_free.size = 60 * SIZE
+        writer = self.begin(self.store, "b/998", 5 * SIZE)  # there is room already
+        self.assertTrue(writer.storing)
+        waiting: list[bool] = []
+        late = threading.Thread(target=lambda: waiting.append(self.store.space.make_room(30 * SIZE)))
+        late.start()  # there is not yet
+        late.join(0.2)
+        self.assertEqual(waiting, [])
+        go_on.set()
+        evicting.join(60)
+        late.join(60)
+        self.assertEqual((waited, waiting), ([True], [True]), "nobody waited for nothing")
+        self.assertEqual(self.left(), list(range(100, 200)))
 
     def test_not_enough(self) -> None:
         """Where there is room for an entry, but only of what is to stay free, it is passed through."""

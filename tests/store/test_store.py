@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import sqlite3
 import stat
 from pathlib import Path
 
@@ -45,6 +47,64 @@ class CommitTests(StoreCase):
         for number, date in enumerate(("", "yesterday", "0", "Mon, 01 Jan 0001 00:00:00 GMT", "9" * 50, "\x00")):
             self.fill(store, f"b/{number}", b"x", Head(200, (("Last-Modified", date),)))
             self.assertEqual(self.content(store, f"b/{number}"), b"x")
+
+    def test_far_dates(self) -> None:
+        """Nor does one that the index cannot keep, be it the upstream's or that of an operator's ``touch``."""
+        store = self.open()
+        dates = ("Mon, 01 Jan 0001 00:00:00 GMT", "Thu, 01 Jan 2300 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 -0100")
+        for number, date in enumerate(dates):
+            key = f"b/{number}"
+            self.fill(store, key, DATA + key.encode(), Head(200, (("Last-Modified", date),)))
+            self.assertEqual(self.content(store, key), DATA + key.encode())
+        for seconds in (1.1e10, 1.2e10, 4e11):
+            os.utime(self.root / "b/0", (seconds, seconds))
+            self.assertEqual(self.content(store, "b/0"), DATA + b"b/0")
+        self.assertEqual((store.problems(), store.index.totals()[0]), ([], len(dates)))
+        self.die(store)
+        for path in (self.root / ".vault").glob("index.db*"):
+            path.unlink()
+        for rebuilt in (False, True):
+            store = self.open(rebuilt)
+            for number in range(len(dates)):
+                self.assertEqual(self.content(store, f"b/{number}"), DATA + f"b/{number}".encode())
+            self.assertEqual(store.rebuilding, not rebuilt)
+            self.die(store)
+
+    def test_step_behind_the_rename_fails(self) -> None:
+        """Whatever fails once the file has its name, none is left that the index does not know."""
+        store = self.open()
+        for number, error in enumerate((sqlite3.OperationalError("locked"), OverflowError("too large"))):
+
+            def put(row: Row, replace: bool = True, error: Exception = error) -> None:
+                raise error
+
+            patch = self.patch(store.index, "put", put)
+            self.fill(store, f"b/{number}", DATA)
+            patch.restore()
+            self.assertEqual(self.files(), {})
+        patch = self.patch(os, "fsync", self.fsync_no_directory)
+        self.fill(store, "b/synced", DATA)
+        patch.restore()
+        self.assertEqual(self.files(), {})
+        self.assertTrue(store.problems())
+
+    @staticmethod
+    def fsync_no_directory(descriptor: int) -> None:
+        """A disk that takes files only."""
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) and Path(f"/proc/self/fd/{descriptor}").readlink().name == "b":
+            raise OSError(errno.EIO, "no directory can be synced")
+
+    def test_no_more_descriptors(self) -> None:
+        """An entry is stored although the process may open nothing more behind the rename."""
+        store = self.open()
+
+        def scarce(path: str) -> int:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        patch = self.patch(store.layout, "open", scarce)
+        self.fill(store, "b/file", DATA)
+        patch.restore()
+        self.assertEqual((list(self.files()), store.index.totals()[0]), (["b/file"], 1))
 
     def test_survives_a_restart(self) -> None:
         """What was stored is there after a clean stop, and is not looked for anew."""

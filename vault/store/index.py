@@ -16,7 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -60,6 +60,15 @@ DAMAGED = Head(status=0)
 """Stands for a head that cannot be read: its entry is never found, but can be removed."""
 
 
+LARGEST = 2**63 - 1
+"""What SQLite can keep: a file system may have dates after the year 2262, and numbers of files above this."""
+
+
+def mark_of_file(found: os.stat_result) -> tuple[int, int]:
+    """What tells a file from the next one of its name: its inode and its time of modification, as they can be kept."""
+    return found.st_ino & LARGEST, max(-LARGEST, min(found.st_mtime_ns, LARGEST))
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A stored entry: ``path`` is relative to the cache directory, ``used`` POSIX seconds of the last use."""
@@ -75,7 +84,12 @@ class Row:
 
     def describes(self, found: os.stat_result) -> bool:
         """True if a file is, by its status, the one this row was written for."""
-        return (found.st_size, found.st_ino, found.st_mtime_ns) == (self.length, self.inode, self.mtime_ns)
+        return (found.st_size, *mark_of_file(found)) == (self.length, self.inode, self.mtime_ns)
+
+    def of(self, found: os.stat_result) -> Row:
+        """This row, written for the file of that status."""
+        inode, mtime_ns = mark_of_file(found)
+        return replace(self, inode=inode, mtime_ns=mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +232,12 @@ class Index:
         with self._lock:
             found = self._writer.execute("SELECT COUNT(*) FROM entries WHERE sha256 = ?", (sha256,)).fetchone()
         return int(found[0])
+
+    def content_of(self, key: str) -> tuple[str, int] | None:
+        """The sha256 and the length of an entry, for any thread."""
+        with self._lock:
+            found = self._writer.execute("SELECT sha256, length FROM entries WHERE key = ?", (key,)).fetchone()
+        return None if found is None else (str(found[0]), int(found[1]))
 
     def path_of(self, key: str) -> str | None:
         """Where the entry of a key is stored."""

@@ -195,6 +195,10 @@ class Layout:
         os.fchmod(descriptor, self.file_mode)  # whatever the umask
         return descriptor
 
+    def read_partial(self, name: str) -> int:
+        """A descriptor for reading a fill's file; raises OSError where there is none."""
+        return os.open(self._partials / name, _READ)
+
     def partial_size(self, name: str) -> int | None:
         """The bytes in a fill's file; None where there is none."""
         try:
@@ -236,7 +240,11 @@ class Layout:
         components = path.split("/")
         with self._parent(components, create=True) as directory:
             os.rename(self._partials / name, components[-1], dst_dir_fd=directory)
-            os.fsync(directory)
+            try:
+                os.fsync(directory)
+            except OSError:
+                os.unlink(components[-1], dir_fd=directory)  # who asked for it will not write its row
+                raise
 
     def link(self, twin: str, name: str) -> str:
         """Give the stored file ``twin`` a second name beside the fill ``name``; what to ``place`` instead of the fill.

@@ -13,7 +13,6 @@ import contextlib
 import errno
 import mimetypes
 import os
-import sqlite3
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -21,12 +20,15 @@ from typing import TYPE_CHECKING
 from vault.artifact import NOTED_URL, VERIFIED, Head
 from vault.paths import file_name, safe_name
 from vault.store.body import OpenFile, digest_of
-from vault.store.index import Row
+from vault.store.index import LARGEST, Row
 from vault.store.layout import Layout
 from vault.store.writer import FillWriter
 
 if TYPE_CHECKING:
     from vault.store.store import Store
+
+FARTHEST = LARGEST // 10**9
+"""Seconds from 1970, which lie in the years 2262 and 1677."""
 
 IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST)
 
@@ -86,18 +88,17 @@ def enter(store: Store, row: Row, source: str, held: OpenFile | None = None) -> 
     """
     layout = store.layout
     with store.place_lock(row.path):
+        # Opened before it is placed: then nothing but the row can fail behind that.
+        if held is None or not os.path.samestat(layout.partial_status(source), os.fstat(held.descriptor)):
+            held = OpenFile(layout.read_partial(source))
         layout.place(source, row.path)
-        file = OpenFile(layout.open(row.path))
-        found = os.fstat(file.descriptor)
-        if held is not None and os.path.samestat(found, os.fstat(held.descriptor)):
-            file = held
         try:
-            store.index.put(replace(row, inode=found.st_ino, mtime_ns=found.st_mtime_ns, used=store.now()))
-        except sqlite3.Error:
+            store.index.put(replace(row, used=store.now()).of(os.fstat(held.descriptor)))
+        except Exception:
             layout.remove(row.path)  # nobody would know of it, nor remove it when space runs short
             raise
         store.held.drop(row.key)
-        store.reading[row.key] = file
+        store.reading[row.key] = held
     return row.path
 
 
@@ -117,10 +118,14 @@ def link(layout: Layout, twin: Row, name: str) -> str | None:
 
 
 def set_time(descriptor: int, last_modified: str | None) -> None:
-    """Date the file as its upstream does: for people, and for Last-Modified after the index was lost."""
+    """Date the file as its upstream does: for people, and for Last-Modified after the index was lost.
+
+    A date that is too far off for the index becomes the farthest that is not.
+    """
     if last_modified is not None:
         with contextlib.suppress(ValueError, OverflowError, OSError):
-            stamp = parsedate_to_datetime(last_modified).timestamp()
+            stamp = int(parsedate_to_datetime(last_modified).timestamp())
+            stamp = max(-FARTHEST, min(stamp, FARTHEST))
             os.utime(descriptor, (stamp, stamp))
 
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from vault.artifact import Head
+from vault.artifact import TAKEN_UP, Head
 from vault.paths import key_of, safe_name
 from vault.store.body import OpenFile
 from vault.store.disk import Disk
-from vault.store.index import Row
+from vault.store.index import Row, mark_of_file
 from vault.store.layout import PRIVATE
 from vault.store.placing import sha256_of
 
@@ -48,7 +48,7 @@ async def rebuild(store: Store, disk: Disk) -> None:
                     # A safe form does not tell its key, so without its row the file can never be asked for.
                     store.layout.remove(path)
                     dropped += 1
-            except OSError as error:
+            except (OSError, ValueError, OverflowError) as error:
                 log.warn("{path} could not be read: {error}", path=path, error=error)
         return count, known, dropped
 
@@ -89,15 +89,20 @@ def adopt(store: Store, path: str) -> bool:
     sha256 = sha256_of(file)
     if key in store.filling:
         return False  # the fill that is placing this very file knows more of it
-    head = head_of(path, found)
-    row = Row(key, path, head, found.st_size, sha256, found.st_ino, found.st_mtime_ns, store.now())
-    store.index.put(row, replace=False)
+    now = store.now()
+    row = Row(key, path, head_of(path, found, now), found.st_size, sha256, 0, 0, now)
+    store.index.put(row.of(found), replace=False)
     return True
 
 
-def head_of(path: str, found: os.stat_result) -> Head:
-    """What can be said of a file without its upstream; as old as can be, so that what may change is asked for."""
+def head_of(path: str, found: os.stat_result, now: float) -> Head:
+    """What can be said of a file without its upstream; as old as can be, so that what may change is asked for.
+
+    Whether it may change its upstream alone can tell: that it is to be asked is noted (``vault.confirmation``).
+    """
     kind, encoding = mimetypes.guess_type(path)
     if kind is None or encoding is not None:
         kind = "application/octet-stream"
-    return Head(200, (("Content-Type", kind), ("Last-Modified", formatdate(found.st_mtime, usegmt=True))))
+    seconds = mark_of_file(found)[1] // 10**9
+    date = formatdate(seconds, usegmt=True)
+    return Head(200, (("Content-Type", kind), ("Last-Modified", date), (TAKEN_UP, f"{now:.0f}")))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vault.store.body import OpenFile
@@ -88,9 +87,9 @@ def recheck(store: Store, row: Row, file: OpenFile, found: os.stat_result) -> bo
     """A file that was touched, copied back or damaged; True if its content is known to be what it was."""
     try:
         if found.st_size == row.length and sha256_of(file) == row.sha256:
-            store.index.touch(replace(row, inode=found.st_ino, mtime_ns=found.st_mtime_ns))
+            store.index.touch(row.of(found))
             return True
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, ValueError, OverflowError, sqlite3.Error) as error:
         store.report(f"the file of {plain(row.key)} could not be checked", error)
         return False
     store.log.warn("the file of {key} is not what was stored; removed", key=plain(row.key))

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Protocol
 from twisted.logger import Logger
 
 from vault.eviction import choose, excess
-from vault.store.index import Row
+from vault.store.index import PartialRow, Row
 from vault.store.removal import forget
 
 if TYPE_CHECKING:
     from vault.store.store import Store
 
 BATCH = 64
+BLOCK = 4096
+"""Bytes that a file may take on the disk more than it is long."""
+
 ABANDONED = 86400.0
 """Seconds after which a fill that nobody has gone on with goes before anything that is whole."""
 
@@ -49,24 +52,61 @@ class Space:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lock = threading.Lock()
+        self._turn = threading.Condition()
+        self._evicting = False
 
     def make_room(self, wanted: int) -> bool:
         """Remove entries until ``wanted`` more bytes fit; True if they do, and what is to stay free is free then.
 
-        ``max_size`` may be exceeded for as long as everything that is stored is being read.
+        One thread removes at a time; others wait for it until the disk has room for them, and no longer.  ``max_size``
+        may be exceeded meanwhile, and for as long as everything that is stored is being read.  Nothing is removed for
+        what does not fit even then.
         """
-        store = self._store
-        with self._lock:
+        if self._excess(wanted) <= 0:
+            return self._short(wanted) <= 0
+        with self._turn:
+            while self._evicting:
+                if not wanted or self._short(wanted) <= 0:
+                    return self._short(wanted) <= 0
+                self._turn.wait()
+            self._evicting = True
+        try:
+            short = self._short(wanted)
+            if wanted and short > 0 and short > self._evictable():
+                return False
             for _ in range(2):  # the index grows by what is written of a removal, so that the first may not be enough
                 too_much = self._excess(wanted)
                 if too_much <= 0:
                     break
+                if wanted:  # a fill makes room for itself; ``tidy`` does the rest, as after ``max_size`` was lowered
+                    too_much = min(too_much, max(wanted, self._short(wanted)))
                 with contextlib.suppress(sqlite3.Error):  # on a full disk that can be done again when room was made
-                    store.flush_used()
+                    self._store.flush_used()
                 self._evict(too_much)
-            free, total = store.layout.space()
-            return free - wanted >= store.options.min_free.bytes(total)
+        finally:
+            with self._turn:
+                self._evicting = False
+                self._turn.notify_all()
+        return self._short(wanted) <= 0
+
+    def _short(self, wanted: int) -> int:
+        """How many bytes the disk lacks, so that ``wanted`` more fit beside what is to stay free."""
+        free, total = self._store.layout.space()
+        return wanted + self._store.options.min_free.bytes(total) - free
+
+    def _evictable(self) -> int:
+        """How many bytes would be free, at most, if everything went that may go."""
+        store = self._store
+        count, stored = store.index.totals()
+        in_use = {ref.key for ref in store.reading.valuerefs()}.union(store.filling, store.beginning, store.unlinked)
+        stays = dict(filter(None, map(store.index.content_of, in_use)))
+        partials = sum(store.layout.partial_size(partial.name) or 0 for partial in self._abandoned())
+        return stored - sum(stays.values()) + count * BLOCK + partials
+
+    def _abandoned(self) -> list[PartialRow]:
+        store, now = self._store, self._store.now()
+        busy = store.filling.keys() | store.beginning
+        return [row for row in store.index.partials() if row.key not in busy and now - row.used > ABANDONED]
 
     def _excess(self, wanted: int) -> int:
         store, options = self._store, self._store.options
@@ -85,16 +125,16 @@ class Space:
         return sum(layout.partial_size(name) or 0 for name in layout.partial_names())
 
     def _evict(self, wanted: int) -> None:
-        store = self._store
-        index, now = store.index, store.now()
+        store, index = self._store, self._store.index
         gone = skip = 0
-        for partial in index.partials():
-            busy = partial.key in store.filling or partial.key in store.beginning
-            if gone < wanted and not busy and now - partial.used > ABANDONED:
+        for partial in self._abandoned():
+            if gone < wanted:
                 gone += store.layout.partial_size(partial.name) or 0
                 store.layout.remove_partial(partial.name)
                 index.remove_partial(partial.key)
         while gone < wanted:
+            with self._turn:
+                self._turn.notify_all()  # there may be room for others already
             rows = index.oldest(BATCH, skip)
             if not rows:
                 return

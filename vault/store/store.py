@@ -188,7 +188,7 @@ class Store:
             if row is None:
                 return None
             file = OpenFile(self.layout.open(row.path))
-        except (OSError, sqlite3.Error):
+        except (OSError, ValueError, OverflowError, sqlite3.Error):
             return None
         self.reading[key] = file
         return StoredBody(row.head, row.length, row.sha256, file, self._disk)
