@@ -14,7 +14,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from tests.memory import DATE, MODIFIED, Asked, Client, Rig, RigCase
 from vault.artifact import Digest
-from vault.errors import OtherVersion
+from vault.errors import OtherVersion, Unfit
 from vault.outcome import How
 
 BODY = b"0123456789"
@@ -235,6 +235,22 @@ class PassTests(RigCase):
         self.assertIs(found.how, How.BYPASS)
         rig.net.pass_time(11)
         self.assertEqual(rig.free_slots(), 32)
+
+    def test_unfit_after_waiting(self) -> None:
+        """What is asked for again when its turn has come, and is unfit by its head, gives its connection back."""
+        rig = self.rig(max_connections=4)
+        paced = rig.upstream.paced
+        for _ in range(paced.limit):
+            self.successResultOf(paced.acquire())
+        page = "Content-Type: text/html"
+        rig.origin.answer = lambda asked: asked.head(200, "Cache-Control: no-store", length=10)
+        artifact = rig.artifact(fault=lambda head, body: "a web page" if head.get("Content-Type") else None)
+        found = rig.run(rig.kitchen.fetch(artifact))
+        rig.origin.answer = lambda asked: asked.head(200, page, "Cache-Control: no-store", length=10**6)
+        paced.release()
+        rig.net.pass_time(1)
+        self.failureResultOf(found, Unfit)
+        self.assertEqual((len(rig.origin.requests), rig.free_slots(), paced.tokens), (2, 4, 1))
 
     def test_closing_ends_it(self) -> None:
         """A body whose end only the closing of the connection tells is passed on and not stored."""

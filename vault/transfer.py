@@ -257,6 +257,7 @@ class Transfer:
             raise BrokenAnswer(f"{answer.host} sent {answer.length} bytes where at most {limit} may come")
         fault = None if self.artifact.fault is None else self.artifact.fault(answer.head, None)
         if fault is not None:
+            answer.abort()
             raise Unfit(f"{answer.host} sent {fault}")
 
     async def _check_body(self, writer: FillWriter, host: str) -> None:
