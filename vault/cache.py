@@ -130,8 +130,10 @@ class Cache:
         while (transfer := self.transfers.get(key)) is not None and transfer.failing:
             await transfer.gone()  # it still holds the partial file that the next one goes on with
         found = self._running(artifact)  # another request may have begun a fill while the store was asked
-        old_will_do = stored is not None and self._refreshing(artifact) and self._good(artifact, stored, no_cache)
-        if found is not None and not old_will_do:
+        # The old copy will do until a new one is whole, where it has not expired too long ago.
+        if found is not None and not (
+            stored is not None and self._refreshing(artifact) and self._good(artifact, stored, no_cache)
+        ):
             return found
         if stored is None and artifact.digest is not None and key not in self.transfers:
             stored = await self._store.adopt_twin(key, artifact.digest)
@@ -148,7 +150,7 @@ class Cache:
             return None
         body = transfer.body
         whole = body.complete or body.size == body.length
-        fwd = "stale" if transfer.refreshes else "uri-miss"
+        fwd = "uri-miss" if transfer.stored is None else "stale"
         return Found(
             body, How.HIT if whole else How.JOINED, fwd=None if whole else fwd, collapsed=not whole,
             stored=not whole, ttl=lifetime(body.head, artifact), ahead=partial(self._ahead, artifact, body),
@@ -157,8 +159,9 @@ class Cache:
     def _refreshing(self, artifact: Artifact) -> bool:
         """True while something newer than what is stored is on its way, and not yet whole."""
         transfer = self.transfers.get(artifact.key)
-        body = None if transfer is None else transfer.body
-        return body is not None and not body.complete and transfer is not None and transfer.refreshes
+        if transfer is None or transfer.body is None:
+            return False
+        return transfer.stored is not None and not transfer.body.complete
 
     def _foreign(self, artifact: Artifact) -> bool:
         """True while something else is being fetched under the key: from elsewhere, or with another digest."""
@@ -211,8 +214,8 @@ class Cache:
 
     def _again(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> bool:
         """True where a stored copy is to be confirmed before it is served, however fresh it is."""
-        ttl = lifetime(stored.head, artifact)
-        if no_cache and ttl is not None and elapsed(stored.head, self._now()) > min(5, ttl):
+        ttl = lifetime(stored.head, artifact) if no_cache else None
+        if ttl is not None and elapsed(stored.head, self._now()) > min(5, ttl):
             return True
         # It came from where nobody is asked any more: what those who are asked have may be something else.
         return artifact.in_order and (stored.head.get(ASKED) or "") not in map(mark_of, artifact.urls)

@@ -144,7 +144,9 @@ def unconfirmed(head: Head, artifact: Artifact) -> bool:
 
     What has a digest that is known before is what it must be, whatever the upstream says.
     """
-    return artifact.volatile_max_age is not None and artifact.digest is None and head.get(TAKEN_UP) is not None
+    if head.received_at or artifact.volatile_max_age is None or artifact.digest is not None:
+        return False
+    return head.get(TAKEN_UP) is not None
 
 
 def lifetime(head: Head, artifact: Artifact) -> float | None:

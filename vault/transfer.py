@@ -111,11 +111,6 @@ class Transfer:
         return self.state in (State.STREAMING, State.COMPLETE) and self.body is not None and self.body.joinable
 
     @property
-    def refreshes(self) -> bool:
-        """True where it was begun for an entry that is stored."""
-        return self.stored is not None
-
-    @property
     def failing(self) -> bool:
         """True once it is clear that no whole body will come; it may still hold its place and its partial file."""
         failed = self.state is State.FAILED or (self.body is not None and self.body.failure is not None)

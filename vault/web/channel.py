@@ -188,9 +188,7 @@ class VaultChannel(HTTPChannel):
         if self._fields > self.maxHeaders:
             self.refuse(431, f"The request has more than {self.maxHeaders} header fields.")
             return False
-        name, _, value = line.partition(b":")
-        # Twisted reads it as a number, and Python refuses to read thousands of digits as one.
-        if name.lower() == b"content-length" and value.strip().isdigit() and len(value.strip()) > LONGEST_NUMBER:
+        if len(line) > LONGEST_NUMBER and _is_long_length(line):
             self.refuse(413, TOO_LARGE)
             return False
         return bool(super().headerReceived(line))
@@ -373,3 +371,10 @@ class VaultChannel(HTTPChannel):
             seconds=round(seconds),
         )
         self.abort()
+
+
+def _is_long_length(line: bytes) -> bool:
+    """True for a Content-Length of so many digits that Python refuses to read it as a number, as Twisted would."""
+    name, _, value = line.partition(b":")
+    digits = value.strip()
+    return name.lower() == b"content-length" and digits.isdigit() and len(digits) > LONGEST_NUMBER
