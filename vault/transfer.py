@@ -18,7 +18,6 @@ It belongs to the cache, not to the client whose request began it: that client m
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -27,11 +26,11 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from vault.answer import Answer
-from vault.artifact import GONE, Artifact, Head, Headers
-from vault.confirmation import confirmed
+from vault.artifact import GONE, Artifact, Head
 from vault.errors import BrokenAnswer, DigestMismatch, Truncated, Unavailable, Unfit, VaultError
-from vault.feed import Changed, Feed, content_range, contradicts, total_of
-from vault.freshness import fresh, freshen, matches, resume_validator, storable, unconfirmed, validators
+from vault.feed import Changed, Feed, content_range
+from vault.first_answer import FirstAnswer, received_at
+from vault.freshness import freshen, storable
 from vault.rate import Rate
 from vault.sources import Sources
 from vault.stages import Outcome, State
@@ -39,7 +38,7 @@ from vault.store.body import GrowingBody, StoredBody
 from vault.store.partials import Partial
 from vault.store.store import Store
 from vault.store.writer import FillWriter
-from vault.urls import mark_of, plain
+from vault.urls import plain
 
 EXAMINED = 4 * 1024 * 1024 + 1
 """Bytes of a body that are shown to who can tell that it is not what is wanted: more would take a parser long."""
@@ -168,7 +167,9 @@ class Transfer:
             self.running.cancel()
 
     async def _run(self, leave: Callable[[Transfer], None]) -> None:
-        answer, partial = await self._answer()
+        first = FirstAnswer(self.artifact, self._sources, self._store, self.stored, self._private)
+        answer, partial = await first.ask()
+        self.stored, self._confirmation = first.stored, first.confirmation
         if answer is None:
             assert partial is not None
             await self._finish_partial(partial)
@@ -193,7 +194,7 @@ class Transfer:
             found = content_range(answer.head)
             length = partial.length if found is None or found[2] is None else found[2]
             # The upstream confirmed with If-Range that this is what it has now.
-            head = replace(partial.head, requested_at=answer.head.requested_at, received_at=answer.head.received_at)
+            head = received_at(partial.head, answer.head)
             writer = await self._store.create(self.artifact.key, head, length, self.artifact.digest_of(head), partial)
             if writer.received == 0:
                 answer.abort()  # what came before is gone, or cannot be had from a failing disk
@@ -208,7 +209,7 @@ class Transfer:
     def _renewed(self, answer: Answer) -> Head | None:
         """The stored entry's head from now on, where the answer means that it stays; None where a new body comes."""
         stored = self.stored
-        if stored is None:
+        if stored is None or answer.status == 206:
             return None
         if answer.status == 304 or answer is self._confirmation:
             return freshen(stored.head, answer.head)
@@ -216,8 +217,7 @@ class Transfer:
         if supersedes is None or supersedes(stored.head, answer.head):
             return None
         self.log.warn("{key}: the upstream has an older copy than the stored one", key=plain(self.artifact.key))
-        head = stored.head.with_headers({GONE: None})
-        return replace(head, requested_at=answer.head.requested_at, received_at=answer.head.received_at)
+        return received_at(stored.head.with_headers({GONE: None}), answer.head)
 
     async def _begin(self, answer: Answer, leave: Callable[[Transfer], None]) -> None:
         """A whole body comes: into the store, or past it."""
@@ -312,72 +312,6 @@ class Transfer:
     def _unread(self, writer: FillWriter) -> None:
         if not writer.body.readers and not writer.body.complete and self.feed is not None:
             self.feed.stop("nobody has begun to read it")
-
-    # -- the first answer -------------------------------------------------------------------------------------------
-
-    async def _answer(self) -> tuple[Answer | None, Partial | None]:
-        """The upstream's answer: 200, 304 of the stored entry, or 206 that goes on with the partial that is returned.
-
-        No answer where the partial is the whole body already.
-        """
-        if self.stored is not None:
-            confirmation = await self._confirm()
-            if confirmation is not None:
-                return confirmation, None
-            known = self.stored.head
-            conditions = () if unconfirmed(known, self.artifact) else tuple(validators(known))
-            accept = (200, 203, 304) if conditions else (200, 203)
-            answer = await self._sources.ask(self.artifact, conditions, accept=accept, patient=False, known=known)
-            if answer.status != 304 or matches(self.stored.head, answer.head):
-                return answer, None
-            answer.discard()
-            return await self._sources.ask(self.artifact), None
-        partial = None if self._private else await self._store.partial(self.artifact.key)
-        headers = None if partial is None else self._resume_headers(partial)
-        if partial is None or headers is None:
-            kin = None if self._private else self.artifact.kin
-            confirmation = await self._confirm() if kin is not None and self._store.begins(kin) else None
-            return confirmation or await self._sources.ask(self.artifact), None
-        if partial.size == partial.length:
-            # Nobody need be asked for what never changes, or has just come.
-            if fresh(partial.head, self.artifact, self._store.now()):
-                return None, partial
-            await self._store.discard(self.artifact.key)
-            return await self._sources.ask(self.artifact), None
-        answer = await self._sources.ask(self.artifact, headers, accept=(200, 203, 206, 416), known=partial.head)
-        if answer.status in (200, 203):
-            return answer, None
-        found = content_range(answer.head)
-        elsewhere = mark_of(answer.asked) != partial.asked
-        digest = self.artifact.digest_of(partial.head)
-        proved = elsewhere and digest is not None and digest == self.artifact.digest_of(answer.head)
-        if (
-            answer.status == 206
-            and found is not None
-            and found[0] == partial.size
-            and (partial.length is None or found[2] in (None, partial.length))
-            and (proved or not contradicts(partial.head, answer.head, elsewhere))
-            and not (elsewhere and partial.length is None)
-        ):
-            return answer, partial
-        answer.discard()
-        if answer.status == 416 and partial.length is None and total_of(answer.head) == partial.size:
-            return None, partial
-        await self._store.discard(self.artifact.key)
-        return await self._sources.ask(self.artifact), None
-
-    async def _confirm(self) -> Answer | None:
-        """The upstream's answer to HEAD, where that shows what it has to be stored already."""
-        found = await confirmed(self._sources, self._store, self.artifact, self.stored)
-        if found is not None:
-            self._confirmation, self.stored = found
-        return self._confirmation
-
-    def _resume_headers(self, partial: Partial) -> Headers | None:
-        validator = resume_validator(partial.head)
-        if validator is None:
-            return (("Range", f"bytes={partial.size}-"),) if self.artifact.digest is not None else None
-        return (("Range", f"bytes={partial.size}-"), ("If-Range", validator))
 
     async def _finish_partial(self, partial: Partial) -> None:
         """All bytes were there when the vault was stopped: verify and store them."""

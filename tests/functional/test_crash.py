@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.functional.case import FunctionalCase
 from tests.functional.content import Content, sha256_of_file
 from tests.functional.script import MIB, Answer, Record
+from tests.functional.vault_process import eventually
 
 
 class StopTests(FunctionalCase):
@@ -69,6 +70,28 @@ class StopTests(FunctionalCase):
         self.vault.start()
         self.assert_whole(self.get("/a"), new)
         self.wait_until_kept("/a", new)
+
+    def test_kill_in_mid_refresh(self) -> None:
+        """After kill -9 the old copy is whole, and the refresh continues where the disk has the new one."""
+        old = self.origin.put("/a", content=Content(5, MIB), etag='"0"')
+        self.start_vault(ttl=1, idle_timeout=30)
+        self.get("/a")
+        self.wait_until_kept("/a", old)
+        new = self.origin.put("/a", 8 * MIB, script=[Answer(stall_after=4 * MIB)])
+        before = len(self.origin.requests("/a", "GET"))
+        time.sleep(1.2)
+        self.stream("/a").read(1)
+        eventually(lambda: self.origin.requests("/a", "GET")[-1].sent == 4 * MIB, 20, "half of the new copy")
+        time.sleep(0.2)
+        self.vault.kill()
+        self.assertEqual(sha256_of_file(self.kept("/a")), old.sha256())
+        self.vault.start()
+        self.get("/a")
+        self.wait_until_kept("/a", new)
+        resumed = self.origin.requests("/a", "GET")[before + 1]
+        fields = [resumed.headers.get(name) for name in ("if-none-match", "if-range")]
+        self.assertEqual(fields, ['"0"', '"1"'])
+        self.assertLess(resumed.sent, new.size)
 
     def test_entries_survive_a_kill(self) -> None:
         """What was complete before kill -9 is a hit after it."""

@@ -36,6 +36,11 @@ class Partial:
         """The mark of the URL it was asked at: a validator of one URL says nothing of another's."""
         return self.head.get(ASKED) or ""
 
+    @property
+    def whole(self) -> bool:
+        """True where nothing is missing but the proof, and its place among the entries."""
+        return self.size == self.length
+
 
 def begin(store: Store, row: PartialRow, start: int) -> tuple[OpenFile, int]:
     """On a disk thread: make room, note the fill, open its file; the bytes in it that can be gone on with."""
