@@ -307,6 +307,18 @@ class TokenTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(self.answer(basic, server, 'Basic realm="r"')), ())
         self.assertNotIn("secret", repr(Login("me", "secret")))
 
+    def test_refused_login(self) -> None:
+        """A login that the token server does not take is not sent again for a minute, whatever is asked for."""
+        tokens, server = self.tokens(Login("me", "secret")), TokenServer(401)
+        for name in ("library/app", "library/other"):
+            self.failureResultOf(ensureDeferred(tokens.answer(name, "k", CHALLENGE, server)), TokenRefused)
+        self.assertEqual(len(server.asked), 1)
+        self.time += 61
+        self.failureResultOf(self.answer(tokens, server), TokenRefused)
+        self.time -= 61  # the clock was set back: nobody knows how long ago that was
+        self.failureResultOf(self.answer(tokens, server), TokenRefused)
+        self.assertEqual(len(server.asked), 3)
+
     def test_first_logins(self) -> None:
         """All that were sent before the registry first asked for a password are given it; each is refused once."""
         tokens, server = self.tokens(Login("me", "secret")), TokenServer()

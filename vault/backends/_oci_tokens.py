@@ -28,6 +28,9 @@ _VISIBLE = re.compile(r"[!-~]+")
 MARGIN = 60.0
 """Seconds before its end at which a token is no longer used: a request may wait before it is sent."""
 
+REFUSED = 60.0
+"""Seconds for which a token server that does not take the login is not sent it again: some then lock the account."""
+
 MOST = 4096
 """So many tokens, and so many repositories' scopes, are remembered."""
 
@@ -88,6 +91,7 @@ class Tokens:
         self._grants: dict[Scope, Grant] = {}
         self._waiting: dict[Scope, list[Deferred[str]]] = {}
         self._sent: dict[str, str] = {}
+        self._refused: dict[str, tuple[float, str]] = {}
 
     def at_once(self, name: str, key: str) -> Headers:
         """The fields for a request about the repository ``name``; ``key`` tells requests apart."""
@@ -162,9 +166,16 @@ class Tokens:
         host = urlsplit(scope.realm).netloc.rpartition("@")[2]
         fields: Headers = (("Accept", "application/json"),)
         if self._login is not None:
+            since, said = self._refused.get(host, (float("-inf"), ""))
+            if 0 <= self._now() - since < REFUSED:
+                raise TokenRefused(said)
             fields += (("Authorization", self._login.basic),)
         head, body = await ask(scope.url, fields)
         now = self._now()
+        if head.status == 401 and self._login is not None:
+            error = self._error(host, head, now)
+            _remember(self._refused, host, (now, str(error)))
+            raise error
         if head.status != 200:
             raise self._error(host, head, now)
         try:
