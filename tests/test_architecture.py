@@ -30,7 +30,8 @@ CONFIGURATION = {"vault.values", "vault.document", "vault.options", "vault.confi
 MAY_IMPORT: dict[str, set[str]] = {
     "vault.answer": set(),
     "vault.connect": {"vault.values"},
-    "vault.hosts": set(),
+    "vault.slots": set(),
+    "vault.hosts": {"vault.slots"},
     "vault.upstream": {"vault.answer", "vault.connect", "vault.hosts", "vault.options"},
     "vault.sources": {"vault.answer", "vault.memory", "vault.upstream"},
     "vault.feed": {"vault.answer", "vault.sources", "vault.store.writer"},

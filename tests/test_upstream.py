@@ -508,6 +508,28 @@ class LimitTests(UpstreamCase):
         rig.net.pass_time()
         self.assertEqual(rig.free_slots(), 1)
 
+    def test_short_first(self) -> None:
+        """What has a short answer is asked for before what waits longer, and whole downloads leave it a connection."""
+        rig = self.rig(max_connections=8)
+        rig.origin.answer = lambda asked: asked.head(200, length=10)
+        long = [rig.run(rig.upstream.ask("GET", URL)) for _ in range(9)]
+        self.assertEqual((len(rig.origin.requests), rig.free_slots()), (7, 1))
+        short = [rig.run(rig.upstream.ask(*what)) for what in (("HEAD", URL), ("GET", URL, (), True))]
+        self.assertEqual(rig.origin.requests[7].method, "HEAD")
+        self.failureResultOf(short[1], errors.Unavailable)
+        waiting = [rig.run(rig.upstream.ask("GET", f"{URL}/short", short=True)) for _ in range(2)]
+        given_up = waiting.pop()
+        given_up.cancel()
+        self.failureResultOf(given_up)
+        for one in (short[0], *long[:7]):
+            self.successResultOf(one).abort()
+            rig.net.pass_time()
+        self.assertEqual(rig.origin.requests[8].target, "/a/short")
+        for one in (*waiting, *long[7:]):
+            self.successResultOf(one).abort()
+        rig.net.pass_time()
+        self.assertEqual(rig.free_slots(), 8)
+
     def test_no_answer(self) -> None:
         """An upstream that says nothing is given up after the time for the first byte, and cut off."""
         rig = self.rig(first_byte_timeout=7.0)

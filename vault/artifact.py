@@ -244,6 +244,11 @@ class Artifact:
         return 0.0 if self.may_appear else negative_ttl
 
     @property
+    def short(self) -> bool:
+        """True for what is soon over, such as lists, indexes and manifests: of limited size, or made to change."""
+        return self.limit is not None or self.max_age is not None
+
+    @property
     def immutable(self) -> bool:
         """True where a stored copy is never rechecked, whatever the upstream's headers say."""
         return self.max_age is None and self.volatile_max_age is None

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from twisted.internet.defer import DeferredSemaphore
-
 from vault.artifact import Head
 from vault.freshness import retry_after
+from vault.slots import Slots
 
 MOST_HOSTS = 256
 """Hosts of which something is kept: redirects can name any number of them."""
@@ -23,7 +22,7 @@ LONGEST_REST = 60.0
 class Host:
     """What is kept about one upstream host: its connections, and until when (steady seconds) it asked for rest."""
 
-    slots: DeferredSemaphore
+    slots: Slots
     gates: dict[str, float] = field(default_factory=dict)
     """By what it counts apart (``Artifact.counted_as``); under nothing, for everything."""
     ailing: str = ""
@@ -80,5 +79,5 @@ class Hosts:
                 idle = [name for name, known in self.known.items() if known.slots.tokens == known.slots.limit]
                 for name in sorted(idle, key=lambda name: self.known[name].closed_until)[: MOST_HOSTS // 2]:
                     del self.known[name]
-            host = self.known[authority] = Host(DeferredSemaphore(self._connections))
+            host = self.known[authority] = Host(Slots(self._connections))
         return host

@@ -147,7 +147,9 @@ class Sources:
         credentials = self.backend.credentials(artifact, url)
         try:
             limit = BEGINS if hurried else None
-            answer = await self.upstream.ask(method, url, fields + credentials, spare, limit=limit, counted_as=counted)
+            answer = await self.upstream.ask(
+                method, url, fields + credentials, spare, limit=limit, counted_as=counted, short=artifact.short
+            )
         except Timeout:
             self._silent.note(urlsplit(url).netloc, SILENT)
             raise
@@ -158,7 +160,8 @@ class Sources:
             credentials = await self.backend.authorize(artifact, challenge, partial(self._ask_named, answer.url))
             if not credentials:
                 raise self._error(answer)
-            answer = await self.upstream.ask(method, url, fields + credentials, counted_as=counted)
+            fields += credentials
+            answer = await self.upstream.ask(method, url, fields, counted_as=counted, short=artifact.short)
         if answer.status == 401 and not self.upstream.configured(answer.url):
             answer.discard()
             raise self._error(answer)
@@ -187,7 +190,7 @@ class Sources:
     async def _ask_named(self, named_by: str, url: str, headers: Headers) -> tuple[Head, bytes]:
         """Ask a URL that an answer from ``named_by`` named; ``headers`` may hold credentials for its host."""
         self.upstream.check_named(named_by, url)
-        answer = await self.upstream.ask("GET", url, headers, confide=True)
+        answer = await self.upstream.ask("GET", url, headers, confide=True, short=True)
         return answer.head, await whole_body(answer, MAX_NAMED)
 
     def _error(self, answer: Answer, with_credentials: bool = False) -> UpstreamError:

@@ -133,11 +133,12 @@ class Upstream:
 
     async def ask(
         self, method: str, url: str, headers: Headers = (), spare: bool = False, confide: bool = False,
-        limit: float | None = None, counted_as: str = "",
+        limit: float | None = None, counted_as: str = "", short: bool = False,
     ) -> Answer:  # fmt: skip
         """Send a request and wait for the head of the answer, following redirects; for ``limit`` seconds each.
 
-        A host that has refused what it counts apart (``Artifact.counted_as``) is asked for anything else.
+        A host that has refused what it counts apart (``Artifact.counted_as``) is asked for anything else.  A ``short``
+        answer, as every one to HEAD, is asked for before others.
 
         With ``spare`` it fails where all connections to the host are in use, instead of waiting for one.  With
         ``confide`` credentials in ``headers`` go to the host of ``url`` even if it is none of the configured ones.
@@ -149,7 +150,7 @@ class Upstream:
             if trusted is not None or hop:
                 trusted = bool(trusted) and origin_of(url) in self._origins
             try:
-                answer = await self._ask_once(method, url, headers, trusted, spare, limit, counted_as)
+                answer = await self._ask_once(method, url, headers, trusted, spare, limit, counted_as, short)
             except UpstreamError as error:
                 error.redirected = hop > 0
                 raise
@@ -198,7 +199,7 @@ class Upstream:
 
     async def _ask_once(
         self, method: str, url: str, headers: Headers, trusted: bool | None, spare: bool, limit: float | None,
-        counted_as: str,
+        counted_as: str, short: bool,
     ) -> Answer:  # fmt: skip
         timeout = min(limit or math.inf, self.options.first_byte_timeout)
         authority = urlsplit(url).netloc
@@ -209,7 +210,8 @@ class Upstream:
             raise LeftAlone(f"{authority} {wish} for a while", rest)
         if spare and host.slots.tokens <= self.options.max_connections // 2:
             raise Unavailable(f"all connections to {authority} are in use")
-        await self._within(host.slots.acquire(), LONGEST_QUEUE, f"all connections to {authority} are in use")
+        slot = host.slots.acquire(short or method == "HEAD")
+        await self._within(slot, LONGEST_QUEUE, f"all connections to {authority} are in use")
         try:
             answer = await self._send(method, url, self._fields(url, headers, trusted), timeout, host.slots.release)
         except BaseException:
