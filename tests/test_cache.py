@@ -11,10 +11,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.memory import DATE, Asked, Client, Rig, RigCase
 from vault.artifact import Digest
-from vault.cache import NEAR_BYTES, Cache
+from vault.cache import Cache
 from vault.errors import Missing
 from vault.kitchen import Kitchen
 from vault.memory import MEMORY, Memory
+from vault.parts import NEAR_BYTES
 
 BODY = b"0123456789"
 STRONG = ('ETag: "1"', f"Date: {DATE}")

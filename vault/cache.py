@@ -8,23 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from vault.answer import Answer
-from vault.artifact import ASKED, GONE, Artifact, Headers
+from vault.artifact import ASKED, GONE, Artifact
 from vault.clock import steady
 from vault.errors import Missing, Offline, Unavailable, UpstreamError, VaultError
 from vault.failures import Failures
-from vault.feed import Feed, content_range, contradicts
-from vault.freshness import elapsed, fresh, lifetime, resume_validator, staleness
+from vault.freshness import elapsed, fresh, lifetime, staleness
 from vault.outcome import Found, How
+from vault.parts import Parts
 from vault.rate import Rate
 from vault.sources import Sources
 from vault.stages import Outcome, State
-from vault.store.body import GrowingBody, StoredBody
+from vault.store.body import StoredBody
 from vault.store.store import Store
 from vault.transfer import Transfer
 from vault.urls import mark_of, plain
@@ -32,9 +31,6 @@ from vault.verified import contradicted
 
 PATIENCE = 5.0
 """Seconds to wait for an upstream's head while there is a stored copy to give instead."""
-
-NEAR_SECONDS = 2.0
-NEAR_BYTES = 1024 * 1024
 
 
 class _Nobody:
@@ -70,6 +66,7 @@ class Cache:
         self._private: set[Transfer] = set()
         bandwidth = self._options.bandwidth
         self._bandwidth = None if bandwidth is None else Rate(bandwidth, seconds)
+        self._parts = Parts(sources, store, clock, self._bandwidth, transfers)
 
     # -- the table --------------------------------------------------------------------------------------------------
 
@@ -153,7 +150,7 @@ class Cache:
         fwd = "uri-miss" if transfer.stored is None else "stale"
         return Found(
             body, How.HIT if whole else How.JOINED, fwd=None if whole else fwd, collapsed=not whole,
-            stored=not whole, ttl=lifetime(body.head, artifact), ahead=partial(self._ahead, artifact, body),
+            stored=not whole, ttl=lifetime(body.head, artifact), ahead=partial(self._parts.ahead, artifact, body),
         )  # fmt: skip
 
     def _refreshing(self, artifact: Artifact) -> bool:
@@ -293,7 +290,7 @@ class Cache:
         how = How.MISS if outcome.first else How.JOINED
         return Found(
             outcome.body, how, fwd=fwd, fwd_status=outcome.status, collapsed=not outcome.first, stored=True, ttl=ttl,
-            ahead=partial(self._ahead, artifact, outcome.body),
+            ahead=partial(self._parts.ahead, artifact, outcome.body),
         )  # fmt: skip
 
     async def _pass(self, artifact: Artifact) -> Found:
@@ -331,68 +328,3 @@ class Cache:
         if await self._store.find(artifact.key) is not None:
             return True
         return artifact.digest is not None and await self._store.adopt_twin(artifact.key, artifact.digest) is not None
-
-    async def _ahead(
-        self, artifact: Artifact, body: GrowingBody | StoredBody, start: int, stop: int
-    ) -> GrowingBody | None:
-        """See ``Found.ahead``."""
-        return None if self._near(artifact, body, start) else await self._fetch_range(artifact, body, start, stop)
-
-    def _near(self, artifact: Artifact, body: GrowingBody | StoredBody, offset: int) -> bool:
-        """True if a growing body will soon have the byte at ``offset``."""
-        if body.complete:
-            return True
-        transfer = self.transfers.get(artifact.key)
-        rate = transfer.feed.rate if transfer is not None and transfer.feed is not None else 0.0
-        return offset - body.size <= max(NEAR_BYTES, rate * NEAR_SECONDS)
-
-    async def _fetch_range(
-        self, artifact: Artifact, known: GrowingBody | StoredBody, start: int, stop: int
-    ) -> GrowingBody | None:
-        """The bytes from ``start`` to ``stop`` of a body that is still far from them, straight from the upstream.
-
-        None where the upstream does not give them at once, or not certainly of the same representation: what has a
-        digest is always the same, and needs no validator.
-        """
-        validator = resume_validator(known.head)
-        paced = self._sources.upstream.paced
-        if (validator is None and artifact.digest is None) or known.length is None or not paced.tokens:
-            return None
-        await paced.acquire()
-        try:
-            answer = await self._range_answer(artifact, known, validator, start, stop)
-        except BaseException:
-            paced.release()
-            raise
-        if answer is None:
-            paced.release()
-            return None
-        writer = self._store.pass_through(artifact.key, known.head, known.length, floor=start)
-        feed = Feed(artifact, self._sources, writer, answer, stop, self._clock, self._bandwidth)
-        writer.body.deserted = feed.leave
-        running: Deferred[None] = ensureDeferred(feed.run())
-        running.addCallbacks(lambda done: None, lambda failure: writer.fail(failure.value))
-
-        def over(ended: object) -> None:
-            writer.body.release()
-            paced.release()
-
-        running.addBoth(over)
-        return writer.body
-
-    async def _range_answer(
-        self, artifact: Artifact, known: GrowingBody | StoredBody, validator: str | None, start: int, stop: int
-    ) -> Answer | None:
-        headers: Headers = (("Range", f"bytes={start}-{stop - 1}"),)
-        if validator is not None:
-            headers += (("If-Range", validator),)
-        try:
-            answer = await self._sources.ask(artifact, headers, accept=(206,), patient=False, spare=True)
-        except UpstreamError as error:
-            self.log.info("{key}: no range from upstream: {error}", key=plain(artifact.key), error=str(error))
-            return None
-        elsewhere = answer.asked != artifact.urls[0]
-        if content_range(answer.head) != (start, stop, known.length) or contradicts(known.head, answer.head, elsewhere):
-            answer.abort()
-            return None
-        return answer

@@ -8,7 +8,7 @@ import hashlib
 from twisted.internet.address import UNIXAddress
 
 from tests.memory import DATE, MODIFIED, Asked, Client, Rig, RigCase
-from vault.cache import NEAR_BYTES
+from vault.parts import NEAR_BYTES
 
 BODY = b"0123456789"
 STRONG = ('ETag: "1"', f"Last-Modified: {MODIFIED}", f"Date: {DATE}")
