@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from vault.artifact import ASKED, GONE, Artifact
 from vault.clock import steady
-from vault.errors import Missing, Offline, Unavailable, UpstreamError, VaultError
+from vault.errors import Missing, Offline, Slashed, Unavailable, UpstreamError, VaultError
 from vault.failures import Failures
 from vault.freshness import elapsed, fresh, lifetime, staleness
 from vault.outcome import Found, How
@@ -205,6 +205,9 @@ class Cache:
             if isinstance(error, Missing) and await self._gone(artifact, stored):
                 error.let_go = True
                 raise
+            if isinstance(error, Slashed):
+                await self._store.remove(artifact.key)  # it is a directory's now, if it was not before
+                raise
             self._failures.rest(artifact, error)
             return Found(stored, How.STALE, detail=error.proxy_error)
         return await self._told(artifact, outcome, "stale")
@@ -246,7 +249,9 @@ class Cache:
 
     def _note_failure(self, failure: object, artifact: Artifact, stored: StoredBody) -> None:
         error = getattr(failure, "value", None)
-        if isinstance(error, VaultError):
+        if isinstance(error, Slashed):
+            ensureDeferred(self._store.remove(artifact.key))
+        elif isinstance(error, VaultError):
             self._failures.rest(artifact, error)
         if isinstance(error, Missing):
             ensureDeferred(self._gone(artifact, stored))

@@ -53,6 +53,18 @@ class Moved(VaultError):
         self.location = location
 
 
+class Slashed(Moved):
+    """The upstream says, with the status ``redirect``, that the address of what is asked for ends with a slash.
+
+    ``location`` is relative to what was asked for; ``query`` is the one that it has, with its question mark.
+    """
+
+    def __init__(self, location: str, query: str = "", redirect: int = 301) -> None:
+        super().__init__(location)
+        self.query = query
+        self.redirect = redirect
+
+
 class UpstreamError(VaultError):
     """The upstream did not give what was asked for; ``redirected`` where a redirect had led to who failed."""
 

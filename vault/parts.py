@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from vault.answer import Answer
 from vault.artifact import Artifact, Headers
-from vault.errors import UpstreamError
+from vault.errors import Slashed, UpstreamError
 from vault.feed import Feed, content_range, contradicts
 from vault.freshness import resume_validator
 from vault.rate import Rate
@@ -95,7 +95,7 @@ class Parts:
             headers += (("If-Range", validator),)
         try:
             answer = await self._sources.ask(artifact, headers, accept=(206,), patient=False, spare=True)
-        except UpstreamError as error:
+        except (UpstreamError, Slashed) as error:
             self.log.info("{key}: no range from upstream: {error}", key=plain(artifact.key), error=str(error))
             return None
         elsewhere = answer.asked != artifact.urls[0]

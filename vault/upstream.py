@@ -11,7 +11,7 @@ import base64
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from OpenSSL import SSL
 from treq.client import HTTPClient
@@ -50,12 +50,12 @@ from vault.errors import (
 from vault.freshness import end_to_end
 from vault.hosts import Hosts
 from vault.options import UpstreamOptions
+from vault.redirects import REDIRECTS, adds_slash, target_of
 from vault.urls import origin_of
 
 MAX_REDIRECTS = 5
 CANCELLED = (CancelledError, net.ConnectingCancelledError)
 CREDENTIALS = frozenset({"authorization", "cookie"})
-REDIRECTS = (301, 302, 303, 307, 308)
 KEEP_ALIVE = 4  # seconds; below the 5 s after which common servers close an idle connection
 
 LONGEST_QUEUE = 300.0
@@ -133,11 +133,12 @@ class Upstream:
 
     async def ask(
         self, method: str, url: str, headers: Headers = (), spare: bool = False, confide: bool = False,
-        limit: float | None = None, counted_as: str = "",
+        limit: float | None = None, counted_as: str = "", slash_told: bool = False,
     ) -> Answer:  # fmt: skip
         """Send a request and wait for the head of the answer, following redirects; for ``limit`` seconds each.
 
-        A host that has refused what it counts apart (``Artifact.counted_as``) is asked for anything else.
+        A host that has refused what it counts apart (``Artifact.counted_as``) is asked for anything else.  With
+        ``slash_told`` a redirect that only adds a slash to the path is not followed: it is the answer.
 
         With ``spare`` it fails where all connections to the host are in use, instead of waiting for one.  With
         ``confide`` credentials in ``headers`` go to the host of ``url`` even if it is none of the configured ones.
@@ -153,8 +154,8 @@ class Upstream:
             except UpstreamError as error:
                 error.redirected = hop > 0
                 raise
-            location = answer.head.get("Location")
-            if answer.status not in REDIRECTS or location is None:
+            location = answer.head.get("Location") if answer.status in REDIRECTS else None
+            if location is None or (slash_told and adds_slash(asked, url, location)):
                 answer.asked = asked
                 return answer
             answer.discard()
@@ -176,14 +177,8 @@ class Upstream:
         self._redirected(named_by, url)
 
     def _redirected(self, url: str, location: str) -> str:
-        try:
-            # Fields are read as Latin-1; a server that puts UTF-8 there means it percent-encoded.
-            encoded = quote(location.encode("latin-1"), safe="!#$%&'()*+,/:;=?@[]~")
-            target = urlsplit(urljoin(url, encoded))
-            host = target.hostname
-            _ = target.port
-        except ValueError as error:
-            raise BrokenAnswer("the upstream redirects to something that is no URL") from error
+        target = urlsplit(target_of(url, location))
+        host = target.hostname
         if target.scheme not in ("http", "https") or not host or target.username is not None:
             raise ForbiddenTarget("the upstream redirects to something that is not a plain http or https URL")
         if urlsplit(url).scheme == "https" and target.scheme == "http":

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from twisted.web.http import Request
 from twisted.web.http_headers import Headers
 
-from vault.errors import Missing, Moved, UpstreamError, VaultError
+from vault.errors import Missing, Moved, Slashed, UpstreamError, VaultError
 from vault.web.headers import CACHE_NAME, retry_after_value
 
 # What describes a representation that is not sent after all (RFC 9110 section 8), or how long it may be kept.
@@ -109,7 +109,8 @@ def respond_error(request: Request, error: VaultError, backend: str = "", form: 
     """
     if isinstance(error, Moved):
         request.responseHeaders.setRawHeaders(b"Location", [error.location.encode("ascii")])
-        respond(request, error.status, str(error))
+        status = error.redirect if isinstance(error, Slashed) else error.status
+        respond(request, status, f"The address is {error.location}")
         return
     status = status_of(error)
     retry_after = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -18,7 +18,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from vault.artifact import Artifact, Head
 from vault.body import ClientGone, Delivery, Part
-from vault.errors import Missing, Truncated, VaultError
+from vault.errors import Missing, Moved, Slashed, Truncated, VaultError
 from vault.freshness import age, directives_of
 from vault.interfaces import IBackend, IBody, IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
@@ -149,9 +149,18 @@ class ArtifactResource(Resource):
         # RFC 9211: a remembered answer is a hit; of another remembered failure only that nobody was asked is true.
         hit = error.remembered and isinstance(error, Missing)
         told = "; hit" if hit else "" if error.remembered else "; fwd=uri-miss"
+        told += f"; detail={error.proxy_error}"
+        if isinstance(error, Moved):
+            told = ""
+        if isinstance(error, Slashed):
+            told = f"; fwd=uri-miss; fwd-status={error.redirect}"
+            # A target in absolute form may be the upstream's own, without the prefix: there the relative one is right.
+            if request.absolute_form() is None:
+                error = copy(error)  # others may be told of it as well
+                error.location = (self.backend.prefix + self._path).partition("?")[0] + "/" + error.query
         request.cache_result = "HIT" if hit else "MISS"
         request.setHeader(b"X-Cache", request.cache_result.encode("ascii"))
-        request.setHeader(b"Cache-Status", f"ArtifactVault{told}; detail={error.proxy_error}".encode("ascii"))
+        request.setHeader(b"Cache-Status", f"ArtifactVault{told}".encode("ascii"))
         respond_error(request, error, self.backend.name, self.backend.refusal(status_of(error), error))
 
     def _say(self, request: VaultRequest, status: int, text: str) -> None:
