@@ -154,6 +154,31 @@ class RevalidationTests(ExpiredCase):
         self.assertServed(rig.request(), "BYPASS", b"new")
         self.assertServed(rig.request(), "BYPASS", b"new")
 
+    def test_now_private_and_gone(self) -> None:
+        """The old copy of what may not be stored any more is no hit; it is there for when the upstream fails."""
+        for seconds in (1, 1000):
+            rig = self.expired(seconds)
+            rig.origin.answer = lambda asked: asked.answer(200, NO_STORE, body=b"new")
+            self.assertServed(rig.request(), "STALE" if seconds == 1 else "BYPASS", BODY if seconds == 1 else b"new")
+            rig.net.pass_time(61)
+            self.assertServed(rig.request(), "BYPASS", b"new")
+            rig.origin.answer = lambda asked: asked.answer(500)
+            self.assertServed(rig.request(), "STALE")
+
+    def test_confirmed_but_not_to_be_kept(self) -> None:
+        """A 304 that says that the copy may not be stored is believed: it is served once more, and goes."""
+        for field in (NO_STORE, "Cache-Control: private", "Vary: *"):
+            for seconds, how in ((1000, "REVALIDATED"), (1, "STALE")):
+                rig = self.expired(seconds)
+                rig.origin.answer = lambda asked, field=field: asked.answer(304, 'ETag: "1"', field)
+                client = rig.request()
+                self.assertServed(client, how)
+                self.assertNotIn("ttl", client.headers["cache-status"])
+                self.assertEqual(rig.stored, 0, field)
+                rig.origin.answer = lambda asked, field=field: asked.answer(200, 'ETag: "1"', field, body=b"new")
+                self.assertServed(rig.request(), "BYPASS", b"new")
+                self.assertIsNone(rig.origin.last.get("If-None-Match"))
+
     def test_disk_fails_while_replaced(self) -> None:
         """While a new copy is passed through because the disk failed, others still get a whole body."""
         rig = self.expired(1000)

@@ -17,7 +17,7 @@ from vault.artifact import ASKED, GONE, Artifact
 from vault.clock import steady
 from vault.errors import Missing, Offline, Slashed, Unavailable, UpstreamError, VaultError
 from vault.failures import Failures
-from vault.freshness import elapsed, fresh, lifetime, staleness
+from vault.freshness import elapsed, fresh, keepable, lifetime, staleness
 from vault.outcome import Found, How
 from vault.parts import Parts
 from vault.rate import Rate
@@ -289,7 +289,8 @@ class Cache:
                 return await self._pass(artifact)
             return Found(outcome.body, How.BYPASS, fwd=fwd, fwd_status=outcome.status, delimited=outcome.delimited)
         assert outcome.body is not None
-        ttl = lifetime(outcome.body.head, artifact)
+        head = outcome.body.head
+        ttl = lifetime(head, artifact) if keepable(head, artifact) else None  # else it has just been removed
         if outcome.state is State.FRESHENED:
             return Found(outcome.body, How.REVALIDATED, fwd=fwd, fwd_status=outcome.status, ttl=ttl)
         how = How.MISS if outcome.first else How.JOINED

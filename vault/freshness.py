@@ -149,6 +149,11 @@ def unconfirmed(head: Head, artifact: Artifact) -> bool:
     return head.get(TAKEN_UP) is not None
 
 
+def keepable(head: Head, artifact: Artifact) -> bool:
+    """True where what has this head may be stored as that artifact."""
+    return (artifact.kept_anyway and head.status in (200, 203)) or storable(head)
+
+
 def lifetime(head: Head, artifact: Artifact) -> float | None:
     """For how long after its last validation a stored copy is fresh, in seconds; None means for ever."""
     if artifact.max_age is not None:
