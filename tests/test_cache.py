@@ -587,7 +587,7 @@ class HeadTests(RigCase):
 
     def test_get_only(self) -> None:
         """Where the upstream refuses HEAD, what GET says is told."""
-        for status in (400, 403, 405, 501):
+        for status in (400, 403, 405, 416, 501):
             rig = self.rig()
             rig.origin.answer = lambda asked, status=status: (
                 asked.head(status, length=0) if asked.method == "HEAD" else asked.answer(200, *STRONG, body=BODY)

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from vault.artifact import ASKED, GONE, Artifact
 from vault.clock import steady
-from vault.errors import Missing, Offline, Slashed, Unavailable, UpstreamError, VaultError
+from vault.errors import Missing, Offline, Slashed, Unavailable, Unsatisfied, UpstreamError, VaultError
 from vault.failures import Failures
 from vault.freshness import elapsed, fresh, keepable, lifetime, staleness
 from vault.outcome import Found, How
@@ -322,7 +322,7 @@ class Cache:
                     self._failures.note_head(artifact, error, self._options.negative_ttl)
                     raise
                 except UpstreamError as error:
-                    if error.status != 502:
+                    if not isinstance(error, Unsatisfied) and error.status != 502:
                         raise
                     return await self.lookup(artifact, no_cache)  # some servers answer GET only
                 answer.discard()

@@ -83,6 +83,20 @@ class OtherVersion(BrokenAnswer):
     """The upstream has something else under that name than what is known to be wanted."""
 
 
+class Unsatisfied(BrokenAnswer):
+    """The upstream says that it has none of the bytes of a range (416), though it was asked for the whole.
+
+    ``content_range`` is what it says of the length of the whole (RFC 9110 section 15.5.17), if anything.
+    """
+
+    status = 416
+    upstream_status = 416
+
+    def __init__(self, message: str, content_range: str | None = None) -> None:
+        super().__init__(message)
+        self.content_range = content_range
+
+
 class CutAnswer(BrokenAnswer):
     """The upstream's answer ended within its head, or has a head larger than is taken."""
 

@@ -30,6 +30,7 @@ from vault.errors import (
     Slashed,
     Timeout,
     Unavailable,
+    Unsatisfied,
     UpstreamError,
 )
 from vault.freshness import retry_after
@@ -214,6 +215,8 @@ class Sources:
             overloaded = Overloaded(said, retry_after(answer.head, self._now()))
             overloaded.redirected = answer.url != answer.asked
             return overloaded
+        if status == 416:
+            return Unsatisfied(said, answer.head.get("Content-Range"))
         broken = BrokenAnswer(f"{said}, which the vault did not expect")
         broken.upstream_status = status
         return broken

@@ -224,6 +224,37 @@ class RangeTests(RigCase):
         self.assertEqual((client.status, client.headers["content-range"]), (416, "bytes */10"))
         self.assertTrue(client.whole)
 
+    def test_unsatisfiable_fields(self) -> None:
+        """A 416 has nothing of what the upstream said of the whole, which it does not send."""
+        fields = ("Content-Disposition: attachment", "X-Kept: 1", "Link: <x>", "Expires: 0", "Content-Language: en")
+        self.here.fill("d", BODY, *STRONG, *fields, "Server: theirs", "Cache-Control: max-age=5", "Age: 3")
+        client = self.here.request("d", "Range: bytes=10-")
+        self.assertEqual(client.status, 416)
+        names = {"server", "date", "x-cache", "cache-status", "content-range", "content-type", "content-length"}
+        self.assertEqual(set(client.headers), names | {"cache-control"})
+        self.assertEqual((client.headers["x-cache"], client.headers["cache-control"]), ("HIT", "no-store"))
+        self.assertNotIn("theirs", client.headers["server"])
+
+    def test_unsatisfiable_upstream(self) -> None:
+        """An upstream's own 416 is told as it is, with the length it names; what is kept is served all the same."""
+        for field, expected in (
+            ("Content-Range: bytes */10", "bytes */10"),
+            ("Content-Range: x", None),
+            ("X: y", None),
+        ):
+            rig = self.rig(ttl=100.0)
+            rig.origin.answer = lambda asked, field=field: asked.answer(
+                416, field, "Content-Disposition: x", body=b"no"
+            )
+            for fields in ((), ("Range: bytes=10-",)):
+                client = rig.request("a", *fields)
+                self.assertEqual((client.status, client.headers.get("content-range")), (416, expected))
+                self.assertNotIn("content-disposition", client.headers)
+                self.assertIsNone(rig.origin.last.get("Range"))
+            rig.fill()
+            rig.net.pass_time(1000)
+            self.assertEqual(rig.request("a").headers["x-cache"], "STALE")
+
     def test_ignored(self) -> None:
         """What is no range of bytes, or does not go with GET, is ignored."""
         for field in ("Range: bytes=x", "Range: items=0-1", "Range: bytes=4-2"):

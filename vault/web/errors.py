@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 
 from twisted.web.http import Request
 from twisted.web.http_headers import Headers
 
-from vault.errors import Missing, Moved, Slashed, UpstreamError, VaultError
+from vault.errors import Missing, Moved, Slashed, Unsatisfied, UpstreamError, VaultError
 from vault.web.headers import CACHE_NAME, retry_after_value
 
 # What describes a representation that is not sent after all (RFC 9110 section 8), or how long it may be kept.
@@ -16,6 +17,7 @@ _REPRESENTATION = (
     b"Accept-Ranges",
     b"Age",
     b"Content-Digest",
+    b"Content-Disposition",
     b"Content-Encoding",
     b"Content-Language",
     b"Content-Location",
@@ -29,6 +31,7 @@ _REPRESENTATION = (
     b"Repr-Digest",
     b"Vary",
 )
+_UNSATISFIED = re.compile(r"bytes \*/[0-9]+")
 
 
 def reason_phrase(status: int) -> bytes:
@@ -117,5 +120,7 @@ def respond_error(request: Request, error: VaultError, backend: str = "", form: 
     if status in (429, 503):
         retry_after = 5.0 if error.retry_after is None else error.retry_after
     request.responseHeaders.setRawHeaders(b"Proxy-Status", [f"{CACHE_NAME}; error={error.proxy_error}".encode("ascii")])
+    if isinstance(error, Unsatisfied) and _UNSATISFIED.fullmatch(error.content_range or ""):
+        request.setHeader(b"Content-Range", (error.content_range or "").encode("ascii"))
     text = str(error) or reason_phrase(status).decode("ascii")
     respond(request, status, f"{backend}: {text}" if backend else text, retry_after, form)

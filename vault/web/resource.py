@@ -271,7 +271,7 @@ class ArtifactResource(Resource):
         try:
             spans = ranges.parse(asked, length)
         except ranges.Unsatisfiable:
-            self._set_fields(request, found, head)
+            self._set_outcome(request, found, head)  # and nothing else of the whole: this is about its length alone
             _unread(found)
             request.setHeader(b"Content-Range", ranges.unsatisfied_range(length).encode("ascii"))
             self._say(request, 416, f"The artifact has {length} bytes; none of those asked for.")
@@ -315,6 +315,10 @@ class ArtifactResource(Resource):
                 seen.add(name.lower())
         if found.body.sha256 is not None and found.body.complete:
             request.setHeader(b"Repr-Digest", repr_digest(found.body.sha256))
+        self._set_outcome(request, found, head)
+
+    def _set_outcome(self, request: VaultRequest, found: Found, head: Head) -> None:
+        """Say how the answer came about."""
         request.cache_result = found.how.x_cache
         request.setHeader(b"X-Cache", found.how.x_cache.encode("ascii"))
         status = cache_status(
