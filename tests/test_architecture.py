@@ -29,10 +29,18 @@ CONFIGURATION = {"vault.values", "vault.document", "vault.options", "vault.confi
 # What a module may know beside VALUES and its own package; the longest name that fits counts.
 MAY_IMPORT: dict[str, set[str]] = {
     "vault.answer": set(),
-    "vault.connect": {"vault.values"},
+    "vault.proxy": set(),
+    "vault.connect": {"vault.proxy", "vault.values"},
     "vault.hosts": set(),
     "vault.redirects": set(),
-    "vault.upstream": {"vault.answer", "vault.connect", "vault.hosts", "vault.options", "vault.redirects"},
+    "vault.upstream": {
+        "vault.answer",
+        "vault.connect",
+        "vault.hosts",
+        "vault.options",
+        "vault.proxy",
+        "vault.redirects",
+    },
     "vault.sources": {"vault.answer", "vault.memory", "vault.redirects", "vault.upstream"},
     "vault.feed": {"vault.answer", "vault.sources", "vault.store.writer"},
     "vault.stages": {"vault.store"},

@@ -9,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import URI
 
 from tests.memory import Net
-from vault.connect import Endpoints, TunnelRefused, kind_of
+from vault.connect import Endpoints, kind_of
+from vault.proxy import TunnelRefused
 
 
 class KindTests(SynchronousTestCase):

@@ -13,8 +13,8 @@ from twisted.web.client import ResponseFailed, ResponseNeverReceived
 
 from tests.memory import Asked, Rig, RigCase
 from vault import errors
-from vault.connect import TunnelRefused
 from vault.hosts import MOST_HOSTS
+from vault.proxy import TunnelRefused
 from vault.upstream import Answer, explained, origin_of
 
 URL = "http://origin.test/a"

@@ -34,7 +34,7 @@ from vault import __version__
 from vault.answer import Answer, transport_of
 from vault.artifact import Head, Headers
 from vault.clock import steady
-from vault.connect import Endpoints, TunnelRefused
+from vault.connect import Endpoints
 from vault.errors import (
     BrokenAnswer,
     ConnectionRefused,
@@ -50,6 +50,7 @@ from vault.errors import (
 from vault.freshness import end_to_end
 from vault.hosts import Hosts
 from vault.options import UpstreamOptions
+from vault.proxy import TunnelRefused
 from vault.redirects import REDIRECTS, adds_slash, target_of
 from vault.urls import origin_of
 
