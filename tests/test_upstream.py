@@ -678,12 +678,39 @@ class ProxyTests(UpstreamCase):
 
     def test_refused_tunnel(self) -> None:
         """A proxy that opens no tunnel is told as the cause."""
-        for reply in (b"HTTP/1.1 407 Who are you\r\n\r\n", b"HTTP/1.0 503 No\r\nX: y\r\n\r\n", b"x" * 20000):
+        for reply in (b"HTTP/1.0 503 No\r\nX: y\r\n\r\n", b"x" * 20000):
             self.proxy.answer = lambda asked, reply=reply: asked.send(reply)
             error = self.error(self.here, "https://origin.test/")
             self.assertIsInstance(error, errors.ConnectionRefused)
             self.assertIn("proxy", str(error))
         self.assertEqual(self.proxy.open_wires, 0)
+
+    def test_unknown_to_the_proxy(self) -> None:
+        """A proxy that wants other credentials is told as the cause, not the upstream, which was not asked."""
+        self.proxy.answer = lambda asked: (
+            asked.send(b"HTTP/1.1 407 Who are you\r\n\r\n")
+            if asked.method == "CONNECT"
+            else asked.answer(407, "Proxy-Authenticate: Basic realm=x", "Retry-After: 300", body=b"who are you?")
+        )
+        for url in (URL, "https://origin.test/"):
+            error = self.error(self.here, url)
+            self.assertEqual((error.status, error.proxy_error), (502, "proxy_configuration_error"))
+            self.assertTrue(str(error).startswith("the proxy proxy.test:3128 answered 407"), error)
+            self.assertNotIn("origin.test", str(error))
+            self.assertNotIn("p%20w", str(error))
+        self.assertEqual(self.here.free_slots(), 32)
+        client = self.here.request("b")
+        self.assertEqual(client.status, 502)
+        self.assertIn(b"files: the proxy proxy.test:3128 answered 407", client.body)
+        self.assertNotIn("proxy-authenticate", client.headers)
+
+    def test_upstream_says_so(self) -> None:
+        """An upstream that answers 407 though there is no proxy is told as the cause itself."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(407)
+        client = rig.request("b")
+        self.assertEqual(client.status, 502)
+        self.assertIn(b"origin.test answered 407, which the vault did not expect", client.body)
 
     def test_closed_tunnel(self) -> None:
         """A proxy that closes instead of opening a tunnel is told as the cause."""
@@ -694,7 +721,9 @@ class ProxyTests(UpstreamCase):
         """A proxy that cannot be reached is told as a refused connection."""
         self.proxy.refuse = net.ConnectionRefusedError(string="refused")
         for url in (URL, "https://origin.test/"):
-            self.assertIsInstance(self.error(self.here, url), errors.ConnectionRefused)
+            error = self.error(self.here, url)
+            self.assertIsInstance(error, errors.ConnectionRefused)
+            self.assertIn("no connection to the proxy proxy.test:3128", str(error))
 
     def test_silent_tunnel(self) -> None:
         """A proxy that says nothing is given up after the time for the first byte, and cut off."""

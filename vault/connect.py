@@ -172,6 +172,11 @@ class Endpoints:
         pair = f"{unquote(self._proxy.username)}:{unquote(self._proxy.password or '')}"
         return "Basic " + base64.b64encode(pair.encode()).decode("ascii")
 
+    @property
+    def proxy_name(self) -> str | None:
+        """What to call the configured proxy where it is to blame."""
+        return None if self._proxy is None else f"the proxy {self._proxy.netloc.rpartition('@')[2]}"
+
     def proxy_endpoint(self) -> IStreamClientEndpoint:
         """The proxy's own address."""
         assert self._proxy is not None

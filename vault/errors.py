@@ -116,6 +116,12 @@ class Refused(UpstreamError):
         self.with_credentials = with_credentials
 
 
+class ProxyRefused(UpstreamError):
+    """The proxy on the way to the upstream does not know the vault (407), whatever the upstream itself would say."""
+
+    proxy_error = "proxy_configuration_error"
+
+
 class Missing(UpstreamError):
     """The upstream says that there is no such thing (404 or 410).
 

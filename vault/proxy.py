@@ -15,7 +15,11 @@ MAX_TUNNEL_HEAD = 16 * 1024
 
 
 class TunnelRefused(Exception):
-    """The proxy did not open the tunnel it was asked for."""
+    """The proxy did not open the tunnel it was asked for; ``unknown`` where it wants to know who asks (407)."""
+
+    def __init__(self, message: str, unknown: bool = False) -> None:
+        super().__init__(message)
+        self.unknown = unknown
 
 
 class _Tunnel(Protocol):
@@ -40,7 +44,8 @@ class _Tunnel(Protocol):
             return
         status = head.split(b"\r\n")[0].decode("latin-1")
         if re.match(r"HTTP/1\.[01] 2\d\d\b", status) is None:
-            self._refuse(f"it answered {status!r}")
+            unknown = re.match(r"HTTP/1\.[01] 407\b", status) is not None
+            self._refuse(f"it answered {status!r}", unknown)
             return
         transport: Any = self.transport
         protocol = self._factory.buildProtocol(transport.getPeer())
@@ -61,12 +66,12 @@ class _Tunnel(Protocol):
         if transport is not None:
             transport.abortConnection()
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, why: str, unknown: bool = False) -> None:
         ready, self._ready = self._ready, None
         transport: Any = self.transport
         transport.abortConnection()
         if ready is not None:
-            ready.errback(TunnelRefused(f"the proxy refused the tunnel: {why}"))
+            ready.errback(TunnelRefused(f"the proxy refused the tunnel: {why}", unknown))
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         ready, self._ready = self._ready, None

@@ -42,6 +42,7 @@ from vault.errors import (
     ForbiddenTarget,
     LeftAlone,
     NameNotFound,
+    ProxyRefused,
     Timeout,
     TLSFailed,
     Unavailable,
@@ -64,6 +65,8 @@ LONGEST_QUEUE = 300.0
 
 MAX_LENGTH = 2**63 - 1
 """The bytes that a file can have."""
+
+UNKNOWN = " answered 407: it does not let this vault through; check the backend's proxy setting"
 
 STAND_IN = "http://upstream.invalid/"
 
@@ -211,6 +214,10 @@ class Upstream:
         except BaseException:
             host.slots.release()
             raise
+        proxy = self._endpoints.proxy_name
+        if proxy is not None and answer.status == 407 and url.startswith("http:"):
+            answer.discard()
+            raise ProxyRefused(proxy + UNKNOWN)
         host.heard(url, counted_as, answer.head, self._seconds(), self._now())
         return answer
 
@@ -255,7 +262,7 @@ class Upstream:
                 raise CancelledError from error
             if self._endpoints.refused(host):
                 raise ForbiddenTarget(f"{host} has only addresses that the vault must not contact") from error
-            raise explained(error, host) from error
+            raise explained(error, host, self._endpoints.proxy_name) from error
         raw = verbatim.response
         length = None if raw.length is UNKNOWN_LENGTH else int(raw.length)
         if method == "HEAD":
@@ -314,21 +321,24 @@ def _content_length(fields: Sequence[tuple[bytes, Sequence[bytes]]]) -> int | No
     return None
 
 
-def explained(error: BaseException, host: str) -> UpstreamError:
-    """One of our errors for what a request failed with."""
+def explained(error: BaseException, host: str, proxy: str | None = None) -> UpstreamError:
+    """One of our errors for what a request failed with; with a ``proxy`` that was what it tried to connect to."""
+    peer = proxy or host
     if isinstance(error, UpstreamError):
         return error
     for cause in _causes(error):
         if isinstance(cause, UpstreamError):
             return cause
         if isinstance(cause, (net.DNSLookupError, net.UnknownHostError)):
-            return NameNotFound(f"the name {host} could not be resolved")
+            return NameNotFound(
+                f"the name of {proxy} could not be resolved" if proxy else f"the name {host} could not be resolved"
+            )
         if isinstance(cause, (net.TimeoutError, net.TCPTimedOutError)):
-            return Timeout(f"no connection to {host} within the connect timeout")
+            return Timeout(f"no connection to {peer} within the connect timeout")
         if isinstance(cause, net.ConnectError):
-            return ConnectionRefused(f"no connection to {host}: {_reason(cause)}")
+            return ConnectionRefused(f"no connection to {peer}: {_reason(cause)}")
         if isinstance(cause, TunnelRefused):
-            return ConnectionRefused(str(cause))
+            return ProxyRefused(peer + UNKNOWN) if cause.unknown else ConnectionRefused(str(cause))
         if isinstance(cause, SSL.Error) or type(cause).__name__ in ("VerificationError", "CertificateError"):
             return TLSFailed(f"the certificate or TLS handshake of {host} is not acceptable: {_reason(cause)}")
         if isinstance(cause, net.ConnectionLost | net.ConnectionDone | net.ConnectionAborted):
