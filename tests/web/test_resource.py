@@ -255,6 +255,17 @@ class RangeTests(RigCase):
             rig.net.pass_time(1000)
             self.assertEqual(rig.request("a").headers["x-cache"], "STALE")
 
+    def test_of_a_whole(self) -> None:
+        """An upstream's Content-Range on a 200 means nothing and is not passed on, nor is one on a part of it."""
+        self.here.fill("w", BODY, *STRONG, "Content-Range: bytes 0-9/99")
+        for fields, expected in (((), None), (("Range: bytes=5-",), "bytes 5-9/10")):
+            self.assertEqual(self.here.request("w", *fields).headers.get("content-range"), expected)
+        self.here.origin.answer = lambda asked: asked.answer(
+            200, "Content-Range: bytes 0-9/99", "Cache-Control: no-store", body=BODY
+        )
+        for method in ("GET", "HEAD"):
+            self.assertNotIn("content-range", self.here.request("x", method=method).headers)
+
     def test_ignored(self) -> None:
         """What is no range of bytes, or does not go with GET, is ignored."""
         for field in ("Range: bytes=x", "Range: items=0-1", "Range: bytes=4-2"):
