@@ -453,6 +453,73 @@ class StaleTests(ExpiredCase):
         self.assertEqual(len(rig.origin.requests), 1)
 
 
+class OnlyIfCachedTests(ExpiredCase):
+    """Clients that want a stored copy or nothing: nobody is asked for them."""
+
+    ONLY = "Cache-Control: only-if-cached"
+
+    def assertNothing(self, client: Client) -> None:
+        """The client is told that there is no such copy."""
+        self.assertEqual((client.status, client.headers["x-cache"]), (504, "MISS"))
+        self.assertEqual(client.headers["cache-status"], "ArtifactVault; detail=proxy_internal_response")
+        self.assertNotIn("retry-after", client.headers)
+        self.assertTrue(client.whole)
+
+    def test_absent(self) -> None:
+        """Nothing is stored; once it is, it is a hit, also a range of it."""
+        rig = self.rig()
+        for method in ("GET", "HEAD"):
+            self.assertNothing(rig.request("a", self.ONLY, method=method))
+        self.assertEqual(rig.origin.requests, [])
+        rig.fill()
+        self.assertServed(rig.request("a", self.ONLY), "HIT")
+        self.assertEqual(rig.request("a", self.ONLY, "Range: bytes=8-").body, b"89")
+        self.assertServed(rig.request("a", self.ONLY, method="HEAD"), "HIT", b"")
+
+    def test_expired(self) -> None:
+        """An expired copy will do for as long as others are served it, or for as long as the client says."""
+        for seconds, field, served in (
+            (1, self.ONLY, True), (49, self.ONLY, True), (51, self.ONLY, False), (10**6, self.ONLY, False),
+            (10**6, f"{self.ONLY}, max-stale", True), (999, f"{self.ONLY}, max-stale=1000", True),
+            (1001, f"{self.ONLY}, max-stale=1000", False), (1001, f"{self.ONLY}, max-stale=x", False),
+            (1, f"{self.ONLY}, no-cache", False), (-50, f"{self.ONLY}, no-cache", False), (-1, self.ONLY, True),
+        ):  # fmt: skip
+            rig = self.expired(seconds)
+            client = rig.request("a", field)
+            if served:
+                self.assertServed(client, "STALE" if seconds > 0 else "HIT")
+            else:
+                self.assertNothing(client)
+            self.assertEqual(rig.origin.requests, [], (seconds, field))
+
+    def test_failing(self) -> None:
+        """While the upstream is known to fail, or the vault is offline, an expired copy will do as it does for all."""
+        rig = self.expired(1000)
+        rig.origin.answer = lambda asked: asked.answer(500)
+        rig.request()
+        self.assertServed(rig.request("a", self.ONLY), "STALE")
+
+    def test_missing(self) -> None:
+        """What is remembered as missing is told as missing."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(404)
+        rig.request()
+        self.assertEqual(rig.request("a", self.ONLY).status, 404)
+        self.assertEqual(len(rig.origin.requests), 1)
+
+    def test_growing(self) -> None:
+        """What is on its way for others will do, at its own pace; what is only asked for will not."""
+        rig = self.rig()
+        rig.request()
+        self.assertNothing(rig.request("a", self.ONLY))
+        rig.origin.last.head(200, *STRONG, length=10 * NEAR_BYTES)
+        rig.net.pass_time(1)
+        client = rig.request("a", self.ONLY, f"Range: bytes={10 * NEAR_BYTES - 1}-")
+        self.assertEqual((client.status, client.headers["x-cache"]), (206, "JOINED"))
+        self.assertEqual(len(rig.origin.requests), 1)
+        rig.origin.last.close()
+
+
 class AbsentTests(RigCase):
     """Nothing is stored."""
 

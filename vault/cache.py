@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from vault.artifact import ASKED, GONE, Artifact
 from vault.clock import steady
-from vault.errors import Missing, Offline, Slashed, Unavailable, Unsatisfied, UpstreamError, VaultError
+from vault.errors import Missing, NotStored, Offline, Slashed, Unavailable, Unsatisfied, UpstreamError, VaultError
 from vault.failures import Failures
 from vault.freshness import elapsed, fresh, keepable, lifetime, staleness
 from vault.outcome import Found, How
@@ -110,11 +110,18 @@ class Cache:
 
     # -- looking up -------------------------------------------------------------------------------------------------
 
-    async def lookup(self, artifact: Artifact, no_cache: bool = False) -> Found:
+    async def lookup(self, artifact: Artifact, no_cache: bool = False, stored_only: float | None = None) -> Found:
         """The body for an artifact, from the store or being fetched; raises VaultError.
 
         ``no_cache``: the client asks for validation (RFC 9111 section 5.2.1.4); it is done for what can change.
+        ``stored_only``: nobody is asked for this client, see ``Asked``; raises NotStored where that will not do.
         """
+        found = await self._lookup(artifact, no_cache, stored_only)
+        if stored_only is not None:
+            found.ahead = None
+        return found
+
+    async def _lookup(self, artifact: Artifact, no_cache: bool, stored_only: float | None) -> Found:
         key = artifact.key
         found = self._running(artifact)
         if found is not None and not self._refreshing(artifact):
@@ -138,8 +145,8 @@ class Cache:
             if found is not None:
                 return found
         if stored is not None:
-            return await self._stored(artifact, stored, no_cache)
-        return await self._absent(artifact)
+            return await self._stored(artifact, stored, no_cache, stored_only)
+        return await self._absent(artifact, stored_only)
 
     def _running(self, artifact: Artifact) -> Found | None:
         transfer = self.transfers.get(artifact.key)
@@ -170,7 +177,7 @@ class Cache:
             return transfer.artifact.digest != artifact.digest
         return transfer.artifact.urls != artifact.urls
 
-    async def _stored(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> Found:
+    async def _stored(self, artifact: Artifact, stored: StoredBody, no_cache: bool, stored_only: float | None) -> Found:
         now = self._now()
         ttl = lifetime(stored.head, artifact)
         again = self._again(artifact, stored, no_cache)
@@ -181,6 +188,13 @@ class Cache:
         resting = self._failures.resting(artifact)
         if resting is not None:
             return Found(stored, How.STALE, detail=resting)
+        if stored_only is not None:
+            late = staleness(stored.head, artifact, now)
+            if again or late > max(self._options.stale_while_revalidate, stored_only):
+                raise NotStored(
+                    "the stored copy has expired, and only-if-cached keeps the vault from asking for another"
+                )
+            return Found(stored, How.STALE, detail="only-if-cached")
         transfer = self.transfers.get(artifact.key)
         if self._good(artifact, stored, no_cache):
             if transfer is None:
@@ -256,9 +270,11 @@ class Cache:
         if isinstance(error, Missing):
             ensureDeferred(self._gone(artifact, stored))
 
-    async def _absent(self, artifact: Artifact) -> Found:
+    async def _absent(self, artifact: Artifact, stored_only: float | None) -> Found:
         key = artifact.key
         self._failures.recall(artifact)
+        if stored_only is not None:
+            raise NotStored("nothing is stored, and only-if-cached keeps the vault from asking for it")
         if self._options.offline:
             raise Offline("this backend is offline and has no copy of it")
         transfer = self.transfers.get(key)
@@ -310,10 +326,11 @@ class Cache:
 
     # -- without a fill ---------------------------------------------------------------------------------------------
 
-    async def head(self, artifact: Artifact, no_cache: bool = False) -> Found:
+    async def head(self, artifact: Artifact, no_cache: bool = False, stored_only: float | None = None) -> Found:
         """For a HEAD request: what is stored or being fetched, else the upstream's own answer to HEAD."""
         key = artifact.key
-        if self._running(artifact) is None and key not in self.transfers and not self._options.offline:
+        may_ask = stored_only is None and not self._options.offline
+        if may_ask and self._running(artifact) is None and key not in self.transfers:
             self._failures.recall(artifact, head=True)
             if not await self._have(artifact) and key not in self.transfers:
                 try:
@@ -328,7 +345,7 @@ class Cache:
                 answer.discard()
                 body = self._store.pass_through(key, answer.head, answer.length).body
                 return Found(body, How.MISS, fwd="method", fwd_status=answer.status)
-        return await self.lookup(artifact, no_cache)
+        return await self.lookup(artifact, no_cache, stored_only)
 
     async def _have(self, artifact: Artifact) -> bool:
         if await self._store.find(artifact.key) is not None:

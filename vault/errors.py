@@ -218,6 +218,14 @@ class Unfit(Truncated):
     proxy_error = "http_protocol_error"
 
 
+class NotStored(VaultError):
+    """The client wants nothing but a stored copy (``only-if-cached``), and there is none that would do."""
+
+    status = 504
+    proxy_error = "proxy_internal_response"
+    remembered = True
+
+
 class StoreError(VaultError):
     """The cache directory cannot be used."""
 

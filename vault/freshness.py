@@ -88,6 +88,17 @@ def _delta(value: str | None) -> int | None:
     return min(int(digits or "0"), MAX_SECONDS) if len(digits) <= 10 else MAX_SECONDS
 
 
+def only_if_cached(directives: Mapping[str, str | None]) -> float | None:
+    """Of a request: how many seconds past its expiry a stored copy will do, where nothing else may be done to answer.
+
+    None where the upstream may be asked.  RFC 9111 sections 5.2.1.7 and 5.2.1.2.
+    """
+    if "only-if-cached" not in directives:
+        return None
+    most = directives.get("max-stale", "0")
+    return math.inf if most is None else float(_delta(most) or 0)
+
+
 def cache_control(head: Head) -> Mapping[str, str | None]:
     """The directives of ``Cache-Control``: lower-case name to argument without quotes, None where there is none.
 

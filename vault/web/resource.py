@@ -19,7 +19,7 @@ from twisted.web.server import NOT_DONE_YET
 from vault.artifact import Artifact, Head
 from vault.body import ClientGone, Delivery, Part
 from vault.errors import Missing, Moved, Slashed, Truncated, VaultError
-from vault.freshness import age, directives_of
+from vault.freshness import age, directives_of, only_if_cached
 from vault.interfaces import IBackend, IBody, IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 from vault.web import conditional, ranges
@@ -143,7 +143,7 @@ class ArtifactResource(Resource):
         directives = directives_of(headers.get("cache-control", ""))
         no_cache = "no-cache" in directives or directives.get("max-age") == "0"
         assert request.channel is not None
-        return Asked(request.method == b"HEAD", no_cache, request.channel.notes)
+        return Asked(request.method == b"HEAD", no_cache, request.channel.notes, only_if_cached(directives))
 
     def _refuse(self, request: VaultRequest, error: VaultError) -> None:
         # RFC 9211: a remembered answer is a hit; of another remembered failure only that nobody was asked is true.
