@@ -75,9 +75,27 @@ class HitTests(ExpiredCase):
         for field in ("Cache-Control: no-cache", "Cache-Control: max-age=0"):
             rig = self.expired(-50)
             rig.origin.answer = lambda asked: asked.answer(304, *STRONG)
-            self.assertServed(rig.request("a", field), "REVALIDATED")
+            client = rig.request("a", field)
+            self.assertServed(client, "REVALIDATED")
+            self.assertIn("; fwd=request; fwd-status=304", client.headers["cache-status"])
             self.assertServed(rig.request("a", field), "HIT")
             self.assertEqual(len(rig.origin.requests), 1)
+            rig.net.pass_time(200)
+            client = rig.request("a", field)
+            self.assertIn("; fwd=stale; fwd-status=304", client.headers["cache-status"])
+
+    def test_client_no_cache_joins(self) -> None:
+        """Who joins what another client's wish began is told the same reason, of a fresh copy."""
+        rig = self.expired(-50)
+        clients = [rig.request("a", "Cache-Control: no-cache")]
+        rig.origin.last.head(200, 'ETag: "2"', length=3)
+        rig.net.pass_time()
+        clients.append(rig.request("a", "Cache-Control: no-cache"))
+        rig.origin.last.send(b"new")
+        rig.net.pass_time(1)
+        for client, how in zip(clients, ("MISS", "JOINED"), strict=True):
+            self.assertServed(client, how, b"new")
+            self.assertIn("; fwd=request; fwd-status=200; stored", client.headers["cache-status"])
 
 
 class RevalidationTests(ExpiredCase):
@@ -258,7 +276,7 @@ class StaleTests(ExpiredCase):
         rig.origin.last.send(b"est")
         rig.net.pass_time(1)
         self.assertServed(client, "JOINED", b"newest")
-        self.assertIn("fwd=stale; stored; collapsed", client.headers["cache-status"])
+        self.assertIn("fwd=stale; fwd-status=200; stored; collapsed", client.headers["cache-status"])
 
     def test_joins_late(self) -> None:
         """Too old to be served, the old copy is not: who asks joins the refresh, which may end past the time for it."""

@@ -154,9 +154,10 @@ class Cache:
             return None
         body = transfer.body
         whole = body.complete or body.size == body.length
-        fwd = "uri-miss" if transfer.stored is None else "stale"
+        fwd = "uri-miss" if transfer.stored is None else self._why(artifact, transfer.stored)
         return Found(
-            body, How.HIT if whole else How.JOINED, fwd=None if whole else fwd, collapsed=not whole,
+            body, How.HIT if whole else How.JOINED, fwd=None if whole else fwd,
+            fwd_status=None if whole else body.head.status, collapsed=not whole,
             stored=not whole, ttl=lifetime(body.head, artifact), ahead=partial(self._parts.ahead, artifact, body),
         )  # fmt: skip
 
@@ -208,6 +209,7 @@ class Cache:
             # The disk failed while a new copy came: its beginning is gone, and the old one is whole.
             return Found(stored, How.STALE, detail="refreshing")
         waiting = (transfer or self._begin(artifact, stored)).head()
+        fwd = self._why(artifact, stored)
         if transfer is None:
             self._run(self.transfers[artifact.key])
         try:
@@ -224,7 +226,11 @@ class Cache:
                 raise
             self._failures.rest(artifact, error)
             return Found(stored, How.STALE, detail=error.proxy_error)
-        return await self._told(artifact, outcome, "stale")
+        return await self._told(artifact, outcome, fwd)
+
+    def _why(self, artifact: Artifact, stored: StoredBody) -> str:
+        """Why the upstream is asked of what is stored, as RFC 9211 section 2.2 has it: of a fresh copy at a wish."""
+        return "request" if fresh(stored.head, artifact, self._now()) else "stale"
 
     def _again(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> bool:
         """True where a stored copy is to be confirmed before it is served, however fresh it is."""

@@ -290,7 +290,8 @@ class ArtifactResource(Resource):
         if not body.complete and found.how is not How.BYPASS and found.ahead is not None:
             direct = await found.ahead(start, stop)
             if direct is not None:
-                found.body, found.how, found.fwd, found.stored = direct, How.BYPASS, "partial", False
+                found.body, found.how, found.fwd, found.fwd_status = direct, How.BYPASS, "partial", 206
+                found.stored = found.collapsed = False  # it was asked for alone, and is read by nobody else
         return Reply(206, [(start, stop)], stop - start, ranges.content_range(start, stop, length))
 
     def _head(self, found: Found) -> Head:
