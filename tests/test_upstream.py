@@ -13,9 +13,10 @@ from twisted.web.client import ResponseFailed, ResponseNeverReceived
 
 from tests.memory import Asked, Rig, RigCase
 from vault import errors
+from vault.explanation import explained
 from vault.hosts import MOST_HOSTS
 from vault.proxy import TunnelRefused
-from vault.upstream import Answer, explained, origin_of
+from vault.upstream import Answer, origin_of
 
 URL = "http://origin.test/a"
 
@@ -756,18 +757,27 @@ class ErrorTests(SynchronousTestCase):
             (net.TimeoutError(), errors.Timeout, 503, "connection_timeout"),
             (net.TCPTimedOutError(), errors.Timeout, 503, "connection_timeout"),
             (net.ConnectionRefusedError(string="refused"), errors.ConnectionRefused, 503, "connection_refused"),
-            (net.NoRouteError(), errors.ConnectionRefused, 503, "connection_refused"),
-            (net.ConnectError(), errors.ConnectionRefused, 503, "connection_refused"),
+            (net.NoRouteError(), errors.ConnectionRefused, 503, "destination_ip_unroutable"),
+            (net.ConnectError(113), errors.ConnectionRefused, 503, "destination_ip_unroutable"),
+            (net.ConnectError(), errors.ConnectionRefused, 503, "destination_unavailable"),
             (TunnelRefused("the proxy"), errors.ConnectionRefused, 503, "connection_refused"),
             (never(tls), errors.TLSFailed, 502, "tls_certificate_error"),
             (tls, errors.TLSFailed, 502, "tls_certificate_error"),
-            (never(net.ConnectionLost()), errors.Unavailable, 503, "destination_unavailable"),
-            (never(net.ConnectionDone()), errors.Unavailable, 503, "destination_unavailable"),
-            (never(net.ConnectionAborted()), errors.Unavailable, 503, "destination_unavailable"),
+            (never(net.ConnectionLost()), errors.Unavailable, 503, "connection_terminated"),
+            (never(net.ConnectionDone()), errors.Unavailable, 503, "connection_terminated"),
+            (never(net.ConnectionAborted()), errors.Unavailable, 503, "connection_terminated"),
             (ResponseFailed([Failure(ValueError("x"))]), errors.BrokenAnswer, 502, "http_protocol_error"),
             (KeyError("x"), errors.BrokenAnswer, 502, "http_protocol_error"),
             (errors.Missing("x"), errors.Missing, 404, "destination_not_found"),
-            (never(errors.Timeout("x")), errors.Timeout, 503, "connection_timeout"),
+            (never(errors.Timeout("x")), errors.Timeout, 503, "http_response_timeout"),
+            (TunnelRefused("the proxy", True), errors.ProxyRefused, 502, "proxy_configuration_error"),
+            (SSL.Error([("SSL routines", "", "wrong version number")]), errors.TLSFailed, 502, "tls_protocol_error"),
+            (
+                SSL.Error([("SSL routines", "", "tlsv1 alert internal error")]),
+                errors.TLSFailed,
+                502,
+                "tls_alert_received",
+            ),
         ]
         for raised, kind, status, name in table:
             error = explained(raised, "origin.test")

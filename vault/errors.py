@@ -6,24 +6,32 @@ this time.  Library exceptions are turned into these at the edge where they aris
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class VaultError(Exception):
     """Something the vault can explain to a person.
 
-    ``status`` is the HTTP status a client gets, ``proxy_error`` the error type of RFC 9209 section 2.3, and
-    ``retry_after`` (seconds, at most 60) goes into ``Retry-After`` when the failure may pass.  ``remembered`` is True
-    where nobody was asked for it: it is told from memory, or by what the vault was told earlier.
+    ``status`` is the HTTP status a client gets, ``proxy_error`` the error type that is registered for it (RFC 9209
+    section 2.3), and ``retry_after`` (seconds, at most 60) goes into ``Retry-After`` when the failure may pass.
+    ``remembered`` is True where nobody was asked for it: it is told from memory, or by what the vault was told earlier.
     """
 
     status: ClassVar[int] = 500
-    proxy_error: ClassVar[str] = "proxy_internal_error"
+    proxy_error: str = "proxy_internal_error"
     remembered = False
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+    def named(self, proxy_error: str) -> Self:
+        """This error, with an error type that says more than its class's."""
+        self.proxy_error = proxy_error
+        return self
 
 
 class ConfigError(VaultError):
@@ -66,17 +74,20 @@ class Slashed(Moved):
 
 
 class UpstreamError(VaultError):
-    """The upstream did not give what was asked for; ``redirected`` where a redirect had led to who failed."""
+    """The upstream did not give what was asked for.
+
+    ``upstream_status`` is the status it answered with where that is what is wrong, and ``redirected`` is True where a
+    redirect had led to who failed.
+    """
 
     status = 502
     proxy_error = "http_protocol_error"
+    upstream_status: int | None = None
     redirected = False
 
 
 class BrokenAnswer(UpstreamError):
-    """The upstream answered with something that cannot be right: ``upstream_status`` where it was a status."""
-
-    upstream_status: int | None = None
+    """The upstream answered with something that cannot be right."""
 
 
 class OtherVersion(BrokenAnswer):
@@ -90,7 +101,6 @@ class Unsatisfied(BrokenAnswer):
     """
 
     status = 416
-    upstream_status = 416
 
     def __init__(self, message: str, content_range: str | None = None) -> None:
         super().__init__(message)
@@ -109,7 +119,7 @@ class Refused(UpstreamError):
     ``with_credentials`` is True where who refuses was given credentials with the request.
     """
 
-    proxy_error = "http_request_denied"
+    proxy_error = "proxy_configuration_error"
 
     def __init__(self, message: str, with_credentials: bool = False) -> None:
         super().__init__(message)
@@ -123,7 +133,7 @@ class ProxyRefused(UpstreamError):
 
 
 class Missing(UpstreamError):
-    """The upstream says that there is no such thing (404 or 410).
+    """There is no such thing: the upstream says so (404 or 410), or it is known from what else it says.
 
     ``let_go`` is True where a copy was kept until now, which has been removed because it has long been so.
     """
@@ -132,7 +142,7 @@ class Missing(UpstreamError):
     proxy_error = "destination_not_found"
     let_go = False
 
-    def __init__(self, message: str, upstream_status: int = 404) -> None:
+    def __init__(self, message: str, upstream_status: int | None = None) -> None:
         super().__init__(message)
         self.upstream_status = upstream_status
 
@@ -146,8 +156,6 @@ class Unavailable(UpstreamError):
 
 class Overloaded(Unavailable):
     """The upstream answers that it cannot answer now (429 or 5xx)."""
-
-    proxy_error = "http_response_status"
 
 
 class ConnectionRefused(Unavailable):
@@ -165,7 +173,13 @@ class NameNotFound(Unavailable):
 class Timeout(Unavailable):
     """The upstream did not answer in time."""
 
-    proxy_error = "connection_timeout"
+    proxy_error = "http_response_timeout"
+
+
+class Crowded(Timeout):
+    """No connection to the upstream became free in time."""
+
+    proxy_error = "connection_limit_reached"
 
 
 class NotYet(Unavailable):

@@ -205,6 +205,11 @@ class Sources:
         return answer.head, await whole_body(answer, MAX_NAMED)
 
     def _error(self, answer: Answer, with_credentials: bool = False) -> UpstreamError:
+        error = self._meant(answer, with_credentials)
+        error.upstream_status = answer.status
+        return error
+
+    def _meant(self, answer: Answer, with_credentials: bool) -> UpstreamError:
         status, host = answer.status, answer.host
         said = f"{host} answered {status}"
         if status in (404, 410):
@@ -217,9 +222,9 @@ class Sources:
             return overloaded
         if status == 416:
             return Unsatisfied(said, answer.head.get("Content-Range"))
-        broken = BrokenAnswer(f"{said}, which the vault did not expect")
-        broken.upstream_status = status
-        return broken
+        if status == 508:
+            return BrokenAnswer(f"{said}: it leads back to where the request came from").named("proxy_loop_detected")
+        return BrokenAnswer(f"{said}, which the vault did not expect")
 
 
 async def whole_body(answer: Answer, limit: int) -> bytes:

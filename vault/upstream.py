@@ -13,19 +13,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet import error as net
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from twisted.web.client import (
-    Agent,
-    HTTPConnectionPool,
-    ProxyAgent,
-    ResponseFailed,
-    ResponseNeverReceived,
-)
+from twisted.web.client import Agent, HTTPConnectionPool, ProxyAgent
 from twisted.web.http_headers import Headers as RawHeaders
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
@@ -35,23 +27,11 @@ from vault.answer import Answer, transport_of
 from vault.artifact import Head, Headers
 from vault.clock import steady
 from vault.connect import Endpoints
-from vault.errors import (
-    BrokenAnswer,
-    ConnectionRefused,
-    CutAnswer,
-    ForbiddenTarget,
-    LeftAlone,
-    NameNotFound,
-    ProxyRefused,
-    Timeout,
-    TLSFailed,
-    Unavailable,
-    UpstreamError,
-)
+from vault.errors import BrokenAnswer, Crowded, ForbiddenTarget, LeftAlone, Timeout, Unavailable, UpstreamError
+from vault.explanation import causes, explained, unknown_to
 from vault.freshness import end_to_end
 from vault.hosts import Hosts
 from vault.options import UpstreamOptions
-from vault.proxy import TunnelRefused
 from vault.redirects import REDIRECTS, adds_slash, target_of
 from vault.urls import origin_of
 
@@ -65,8 +45,6 @@ LONGEST_QUEUE = 300.0
 
 MAX_LENGTH = 2**63 - 1
 """The bytes that a file can have."""
-
-UNKNOWN = " answered 407: it does not let this vault through; check the backend's proxy setting"
 
 STAND_IN = "http://upstream.invalid/"
 
@@ -208,7 +186,7 @@ class Upstream:
             raise LeftAlone(f"{authority} {wish} for a while", rest)
         if spare and host.slots.tokens <= self.options.max_connections // 2:
             raise Unavailable(f"all connections to {authority} are in use")
-        await self._within(host.slots.acquire(), LONGEST_QUEUE, f"all connections to {authority} are in use")
+        await self._within(host.slots.acquire(), LONGEST_QUEUE, Crowded(f"all connections to {authority} are in use"))
         try:
             answer = await self._send(method, url, self._fields(url, headers, trusted), timeout, host.slots.release)
         except BaseException:
@@ -217,7 +195,7 @@ class Upstream:
         proxy = self._endpoints.proxy_name
         if proxy is not None and answer.status == 407 and url.startswith("http:"):
             answer.discard()
-            raise ProxyRefused(proxy + UNKNOWN)
+            raise unknown_to(proxy)
         host.heard(url, counted_as, answer.head, self._seconds(), self._now())
         return answer
 
@@ -256,9 +234,10 @@ class Upstream:
             sending = HTTPClient(verbatim).request(
                 method, STAND_IN, unbuffered=True, allow_redirects=False, reactor=self._reactor
             )
-            response = await self._within(sending, timeout, f"{host} did not answer within {timeout:g} s")
+            late = Timeout(f"{host} did not answer within {timeout:g} s")
+            response = await self._within(sending, timeout, late)
         except Exception as error:
-            if not isinstance(error, Timeout) and any(isinstance(cause, CANCELLED) for cause in _causes(error)):
+            if not isinstance(error, Timeout) and any(isinstance(cause, CANCELLED) for cause in causes(error)):
                 raise CancelledError from error
             if self._endpoints.refused(host):
                 raise ForbiddenTarget(f"{host} has only addresses that the vault must not contact") from error
@@ -271,7 +250,7 @@ class Upstream:
             transport = transport_of(raw)
             if transport is not None:
                 transport.abortConnection()
-            raise BrokenAnswer(f"{host} announces more bytes than any file can have")
+            raise BrokenAnswer(f"{host} announces more bytes than any file can have").named("http_response_body_size")
         fields = [*verbatim.fields, (b"Connection", self._connection_options(raw))]
         head = Head(raw.code, end_to_end(fields), requested_at, self._now())
         delimited = length is not None or not self._ends_by_closing(raw)
@@ -291,9 +270,10 @@ class Upstream:
 
     async def enter_paced(self) -> None:
         """Wait for leave to pass a body through at a client's pace; ``paced.release`` gives it back."""
-        await self._within(self.paced.acquire(), LONGEST_QUEUE, "too many bodies that cannot be kept are on their way")
+        crowded = Crowded("too many bodies that cannot be kept are on their way")
+        await self._within(self.paced.acquire(), LONGEST_QUEUE, crowded)
 
-    async def _within(self, waited: Deferred[Any], seconds: float, message: str) -> Any:
+    async def _within(self, waited: Deferred[Any], seconds: float, late: Timeout) -> Any:
         timed_out = False
 
         def expire() -> None:
@@ -306,7 +286,7 @@ class Upstream:
             return await waited
         except Exception as error:
             if timed_out:
-                raise Timeout(message) from error
+                raise late from error
             raise
         finally:
             if timer.active():
@@ -319,48 +299,3 @@ def _content_length(fields: Sequence[tuple[bytes, Sequence[bytes]]]) -> int | No
             digits = values[0].lstrip(b"0") or b"0"
             return int(digits) if len(digits) < 20 else MAX_LENGTH + 1  # int() refuses thousands of digits
     return None
-
-
-def explained(error: BaseException, host: str, proxy: str | None = None) -> UpstreamError:
-    """One of our errors for what a request failed with; with a ``proxy`` that was what it tried to connect to."""
-    peer = proxy or host
-    if isinstance(error, UpstreamError):
-        return error
-    for cause in _causes(error):
-        if isinstance(cause, UpstreamError):
-            return cause
-        if isinstance(cause, (net.DNSLookupError, net.UnknownHostError)):
-            return NameNotFound(
-                f"the name of {proxy} could not be resolved" if proxy else f"the name {host} could not be resolved"
-            )
-        if isinstance(cause, (net.TimeoutError, net.TCPTimedOutError)):
-            return Timeout(f"no connection to {peer} within the connect timeout")
-        if isinstance(cause, net.ConnectError):
-            return ConnectionRefused(f"no connection to {peer}: {_reason(cause)}")
-        if isinstance(cause, TunnelRefused):
-            return ProxyRefused(peer + UNKNOWN) if cause.unknown else ConnectionRefused(str(cause))
-        if isinstance(cause, SSL.Error) or type(cause).__name__ in ("VerificationError", "CertificateError"):
-            return TLSFailed(f"the certificate or TLS handshake of {host} is not acceptable: {_reason(cause)}")
-        if isinstance(cause, net.ConnectionLost | net.ConnectionDone | net.ConnectionAborted):
-            if isinstance(error, ResponseFailed) and not isinstance(error, ResponseNeverReceived):
-                return CutAnswer(f"{host} ended its answer within the head, or sent too large a head")
-            return Unavailable(f"{host} closed the connection without an answer")
-    if isinstance(error, ResponseFailed):
-        return BrokenAnswer(f"{host} sent something that is not HTTP")
-    return BrokenAnswer(f"the answer of {host} could not be read ({type(error).__name__})")
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    found = [error]
-    for reason in getattr(error, "reasons", None) or []:
-        if isinstance(reason, Failure) and reason.value is not None:
-            found += _causes(reason.value)
-    return found
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, SSL.Error):
-        details = error.args[0] if error.args else []
-        return ", ".join(str(item[-1]) for item in details if item) or "the handshake failed"
-    text = getattr(error, "string", None) or str(error) or type(error).__name__
-    return str(text)

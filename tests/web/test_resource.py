@@ -66,11 +66,12 @@ class FieldTests(RigCase):
 
     def test_remembered_errors(self) -> None:
         """An error that is told from memory does not say that somebody was asked: a remembered 404 is a hit."""
-        for status, fields, first, second in (
-            (404, (), "; fwd=uri-miss; detail=destination_not_found", "; hit; detail=destination_not_found"),
-            (410, (), "; fwd=uri-miss; detail=destination_not_found", "; hit; detail=destination_not_found"),
-            (429, ("Retry-After: 20",), "; fwd=uri-miss; detail=http_response_status", "; detail=http_response_status"),
+        for status, fields, kind, second in (
+            (404, (), "destination_not_found", "; hit; detail=destination_not_found"),
+            (410, (), "destination_not_found", "; hit; detail=destination_not_found"),
+            (429, ("Retry-After: 20",), "destination_unavailable", "; detail=destination_unavailable"),
         ):
+            first = f"; fwd=uri-miss; fwd-status={status}; detail={kind}"
             rig = self.rig()
             rig.origin.answer = lambda asked, status=status, fields=fields: asked.answer(status, *fields)
             for expected, word in ((first, "MISS"), (second, "MISS" if status == 429 else "HIT")):

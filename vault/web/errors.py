@@ -104,11 +104,28 @@ def status_of(error: VaultError) -> int:
     return error.status
 
 
+def received_status(error: VaultError) -> int | None:
+    """The status that the upstream answered this very request with, where that is what ``error`` tells of."""
+    return error.upstream_status if isinstance(error, UpstreamError) and not error.remembered else None
+
+
+def proxy_status(error: VaultError, status: int) -> str | None:
+    """The ``Proxy-Status`` (RFC 9209) of an answer that tells of ``error`` by ``status``; None where there is none.
+
+    An upstream's status that is passed on as it is, now or from memory, is no error of a proxy.
+    """
+    passed_on = isinstance(error, (Missing, Unsatisfied)) and error.upstream_status == status
+    received = received_status(error)
+    parameters = [] if passed_on else [f"error={error.proxy_error}"]
+    if received is not None:
+        parameters.append(f"received-status={received}")
+    return "; ".join([CACHE_NAME, *parameters]) if parameters else None
+
+
 def respond_error(request: Request, error: VaultError, backend: str = "", form: Form | None = None) -> None:
     """Answer ``request`` with what went wrong, naming the ``backend`` where one is concerned, or in its own ``form``.
 
-    ``Proxy-Status`` carries the error type of RFC 9209 section 2.3; 429 and 503 carry ``Retry-After``, the error's own
-    or 5 seconds.
+    429 and 503 carry ``Retry-After``, the error's own or 5 seconds.
     """
     if isinstance(error, Moved):
         request.responseHeaders.setRawHeaders(b"Location", [error.location.encode("ascii")])
@@ -119,7 +136,9 @@ def respond_error(request: Request, error: VaultError, backend: str = "", form: 
     retry_after = None
     if status in (429, 503):
         retry_after = 5.0 if error.retry_after is None else error.retry_after
-    request.responseHeaders.setRawHeaders(b"Proxy-Status", [f"{CACHE_NAME}; error={error.proxy_error}".encode("ascii")])
+    told = proxy_status(error, status)
+    if told is not None:
+        request.responseHeaders.setRawHeaders(b"Proxy-Status", [told.encode("ascii")])
     if isinstance(error, Unsatisfied) and _UNSATISFIED.fullmatch(error.content_range or ""):
         request.setHeader(b"Content-Range", (error.content_range or "").encode("ascii"))
     text = str(error) or reason_phrase(status).decode("ascii")

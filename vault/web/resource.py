@@ -24,8 +24,8 @@ from vault.interfaces import IBackend, IBody, IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 from vault.web import conditional, ranges
 from vault.web.accesslog import redact
-from vault.web.errors import respond, respond_error, status_of
-from vault.web.headers import cache_status, not_modified_fields, repr_digest, response_fields
+from vault.web.errors import received_status, respond, respond_error, status_of
+from vault.web.headers import CACHE_NAME, cache_status, not_modified_fields, repr_digest, response_fields
 from vault.web.request import VaultRequest
 from vault.web.short import at_hand, give, send
 
@@ -117,6 +117,7 @@ class ArtifactResource(Resource):
         try:
             headers = request.joined_headers()
             if self._instance and self._instance in headers.get("via", ""):
+                request.setHeader(b"Proxy-Status", f"{CACHE_NAME}; error=proxy_loop_detected".encode("ascii"))
                 self._say(request, 508, "This request came from this very server: its upstream leads back to it.")
                 return
             wanted = self._wanted(headers)
@@ -149,6 +150,8 @@ class ArtifactResource(Resource):
         # RFC 9211: a remembered answer is a hit; of another remembered failure only that nobody was asked is true.
         hit = error.remembered and isinstance(error, Missing)
         told = "; hit" if hit else "" if error.remembered else "; fwd=uri-miss"
+        received = received_status(error)
+        told += "" if received is None else f"; fwd-status={received}"
         told += f"; detail={error.proxy_error}"
         if isinstance(error, Moved):
             told = ""
@@ -160,7 +163,7 @@ class ArtifactResource(Resource):
                 error.location = (self.backend.prefix + self._path).partition("?")[0] + "/" + error.query
         request.cache_result = "HIT" if hit else "MISS"
         request.setHeader(b"X-Cache", request.cache_result.encode("ascii"))
-        request.setHeader(b"Cache-Status", f"ArtifactVault{told}".encode("ascii"))
+        request.setHeader(b"Cache-Status", f"{CACHE_NAME}{told}".encode("ascii"))
         respond_error(request, error, self.backend.name, self.backend.refusal(status_of(error), error))
 
     def _say(self, request: VaultRequest, status: int, text: str) -> None:
