@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web._newclient import HTTPClientParser
 from twisted.web.client import URI
 
 from tests.memory import Net
-from vault.connect import Endpoints, kind_of
+from vault.connect import MAX_HEAD, Endpoints, bound_head, kind_of
 from vault.proxy import TunnelRefused
 
 
@@ -39,6 +41,23 @@ class KindTests(SynchronousTestCase):
         }
         for address, kind in table.items():
             self.assertEqual(kind_of(address), kind, address)
+
+
+class HeadTests(SynchronousTestCase):
+    """The head of an answer."""
+
+    def test_bound(self) -> None:
+        """Of one that is too large nothing more is looked at, however much of it has come at once."""
+        transport = StringTransport()
+        parser = HTTPClientParser(None, lambda rest: None)
+        parser.makeConnection(transport)
+        bound_head(parser, transport)
+        taken: list[bytes] = []
+        parser.headerReceived = lambda name, value: taken.append(value)
+        parser.dataReceived(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000)
+        self.assertTrue(transport.disconnected)
+        self.assertLess(len(taken), MAX_HEAD)
+        self.assertEqual(parser.clearLineBuffer(), b"")
 
 
 class Recorder(Protocol):

@@ -265,6 +265,7 @@ def bound_head(parser: Any, transport: Any) -> None:
         nonlocal taken
         taken += len(line) + 2
         if taken > MAX_HEAD:
+            parser.clearLineBuffer()  # to take what else came line by line would be slow work for nothing
             transport.abortConnection()
         else:
             receive(line)
