@@ -33,8 +33,9 @@ PRIVATE_TO_UPSTREAM = frozenset(
 # so taking its spelling could turn a strong validator into a weak one, or promise more than was ever compared.
 KEPT_BY_304 = FRAMING | HOP_BY_HOP | {"content-encoding", "content-range", "content-type", "etag"}
 
-# An RFC 9111 delta-seconds that does not fit is this many seconds (section 1.2.2).
-MAX_SECONDS = 2**31
+# An RFC 9111 delta-seconds that does not fit, or comes of an absurd date, is this many seconds (section 1.2.2): what
+# those who read it with 32 bits can still take.
+MAX_SECONDS = 2**31 - 1
 # How far two clocks may differ: a date is only called strong across clocks when it is older by more than that.
 CLOCK_MARGIN = 60
 
@@ -183,12 +184,12 @@ def age(head: Head, now: float) -> float:
     """
     taken_up = None if head.received_at else head.get(TAKEN_UP)
     if taken_up is not None:
-        return max(0.0, now - float(taken_up))
+        return min(max(0.0, now - float(taken_up)), MAX_SECONDS)
     date = parse_date(head.get("Date"))
     apparent = head.received_at - date if date is not None else 0.0
     told = _delta((head.get("Age") or "").partition(",")[0]) or 0
     delay = max(0.0, head.received_at - head.requested_at)
-    return max(0.0, apparent, told + delay) + elapsed(head, now)
+    return min(max(0.0, apparent, told + delay) + elapsed(head, now), MAX_SECONDS)
 
 
 def elapsed(head: Head, now: float) -> float:

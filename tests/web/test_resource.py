@@ -41,6 +41,12 @@ class FieldTests(RigCase):
             self.assertEqual(client.headers.get(name), value, name)
         self.assertEqual(client.body, BODY)
 
+    def test_absurd_date(self) -> None:
+        """An age that no 32 bits hold is told as the greatest that they do."""
+        rig = self.rig()
+        rig.fill("a", BODY, "Date: Mon, 01 Jan 0001 00:00:00 GMT")
+        self.assertEqual(rig.request("a").headers["age"], "2147483647")
+
     def test_outcomes(self) -> None:
         """X-Cache and Cache-Status tell what happened."""
         rig = self.rig()
