@@ -19,7 +19,7 @@ class KindTests(SynchronousTestCase):
     """What kind of address it is."""
 
     def test_kinds(self) -> None:
-        """Loopback, link-local and unusable addresses are told, also inside IPv6 and with a zone."""
+        """Loopback, link-local, metadata and unusable addresses are told, also inside IPv6 and with a zone."""
         table = {
             "127.0.0.1": "loopback",
             "127.255.0.1": "loopback",
@@ -33,6 +33,12 @@ class KindTests(SynchronousTestCase):
             "::": "unusable",
             "224.0.0.1": "unusable",
             "ff02::1": "unusable",
+            "fd00:ec2::254": "metadata",
+            "FD00:0EC2:0::0254": "metadata",
+            "fd20:ce::254": "metadata",
+            "100.100.100.200": "metadata",
+            "::ffff:168.63.129.16": "metadata",
+            "fd00:ec2::253": None,
             "10.0.0.1": None,
             "192.0.2.1": None,
             "2001:db8::1": None,

@@ -412,14 +412,16 @@ class RedirectTests(UpstreamCase):
         for target in (
             "http://127.0.0.1/", "http://localhost/", "http://a.localhost/", "http://[::1]/", "http://169.254.169.254/",
             "http://[fe80::1]/", "http://[::ffff:127.0.0.1]/", "http://0.0.0.0/", "http://224.0.0.1/",
-            "http://inside.test/", "http://127.1/", "file:///etc/passwd", "ftp://origin.test/", "http://u:p@origin.test/",
+            "http://inside.test/", "http://[fd00:ec2::254]/", "http://meta.test/",
+            "http://127.1/", "file:///etc/passwd", "ftp://origin.test/", "http://u:p@origin.test/",
         ):  # fmt: skip
             rig = self.rig()
             inside = rig.net.origin("inside.test", "127.0.0.1", "169.254.169.254")
+            meta = rig.net.origin("meta.test", "fd00:ec2::254")
             rig.net.names["127.1"] = ["127.0.0.1"]
             self.redirect(rig, target)
             self.assertIsInstance(self.error(rig), errors.ForbiddenTarget, target)
-            self.assertEqual(inside.requests, [], target)
+            self.assertEqual(inside.requests + meta.requests, [], target)
 
     def test_downgrade(self) -> None:
         """A redirect from https to http is refused, even to a host of the configuration."""

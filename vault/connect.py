@@ -1,8 +1,9 @@
 """Connections to upstreams: straight or through a proxy, in plain text or TLS, and only to addresses that are allowed.
 
-A host named in a backend's configuration may be anywhere.  A host that only a redirect named must not be this machine
-or this link (loopback, link-local), unless the backend itself lives there: else an upstream could make the vault read
-services that only the vault can reach, such as a cloud's metadata service.
+A host named in a backend's configuration may be anywhere.  A host that only a redirect or a token challenge named must
+not be this machine or this link (loopback, link-local), nor one of the addresses at which clouds give a machine its own
+credentials (METADATA), unless the backend itself lives there: else an upstream could make the vault read what only the
+vault can reach.  Private networks are allowed: mirrors redirect within them.
 """
 
 from __future__ import annotations
@@ -50,8 +51,23 @@ With what the writer lets wait before it pauses the upstream it stays below 1 Mi
 MAX_HEAD = 64 * 1024
 
 
+METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        (
+            "fd00:ec2::254",  # AWS
+            "fd00:ec2::23",  # AWS, for pods
+            "fd20:ce::254",  # Google Cloud
+            "100.100.100.200",  # Alibaba Cloud
+            "168.63.129.16",  # Azure's wire server
+        ),
+    )
+)
+"""Metadata services that are not link-local; 169.254.169.254 and most others are."""
+
+
 def kind_of(address: str) -> str | None:
-    """``"loopback"``, ``"link-local"`` or ``"unusable"`` for an address of that kind; None for any other."""
+    """``"loopback"``, ``"link-local"``, ``"metadata"`` or ``"unusable"`` for an address of that kind, else None."""
     host = address.partition("%")[0].rstrip(".")
     try:
         found = ipaddress.ip_address(host)
@@ -69,6 +85,8 @@ def kind_of(address: str) -> str | None:
         return "loopback"
     if found.is_link_local:
         return "link-local"
+    if found in METADATA:
+        return "metadata"
     return "unusable" if found.is_unspecified or found.is_multicast else None
 
 
