@@ -11,10 +11,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.memory import DATE, Asked, Client, Rig, RigCase
 from vault.artifact import Digest
-from vault.cache import NEAR_BYTES, Cache
+from vault.cache import Cache
 from vault.errors import Missing
 from vault.kitchen import Kitchen
 from vault.memory import MEMORY, Memory
+from vault.parts import NEAR_BYTES
 
 BODY = b"0123456789"
 STRONG = ('ETag: "1"', f"Date: {DATE}")
@@ -74,9 +75,27 @@ class HitTests(ExpiredCase):
         for field in ("Cache-Control: no-cache", "Cache-Control: max-age=0"):
             rig = self.expired(-50)
             rig.origin.answer = lambda asked: asked.answer(304, *STRONG)
-            self.assertServed(rig.request("a", field), "REVALIDATED")
+            client = rig.request("a", field)
+            self.assertServed(client, "REVALIDATED")
+            self.assertIn("; fwd=request; fwd-status=304", client.headers["cache-status"])
             self.assertServed(rig.request("a", field), "HIT")
             self.assertEqual(len(rig.origin.requests), 1)
+            rig.net.pass_time(200)
+            client = rig.request("a", field)
+            self.assertIn("; fwd=stale; fwd-status=304", client.headers["cache-status"])
+
+    def test_client_no_cache_joins(self) -> None:
+        """Who joins what another client's wish began is told the same reason, of a fresh copy."""
+        rig = self.expired(-50)
+        clients = [rig.request("a", "Cache-Control: no-cache")]
+        rig.origin.last.head(200, 'ETag: "2"', length=3)
+        rig.net.pass_time()
+        clients.append(rig.request("a", "Cache-Control: no-cache"))
+        rig.origin.last.send(b"new")
+        rig.net.pass_time(1)
+        for client, how in zip(clients, ("MISS", "JOINED"), strict=True):
+            self.assertServed(client, how, b"new")
+            self.assertIn("; fwd=request; fwd-status=200; stored", client.headers["cache-status"])
 
 
 class RevalidationTests(ExpiredCase):
@@ -152,6 +171,31 @@ class RevalidationTests(ExpiredCase):
         rig.origin.answer = lambda asked: asked.answer(200, NO_STORE, body=b"new")
         self.assertServed(rig.request(), "BYPASS", b"new")
         self.assertServed(rig.request(), "BYPASS", b"new")
+
+    def test_now_private_and_gone(self) -> None:
+        """The old copy of what may not be stored any more is no hit; it is there for when the upstream fails."""
+        for seconds in (1, 1000):
+            rig = self.expired(seconds)
+            rig.origin.answer = lambda asked: asked.answer(200, NO_STORE, body=b"new")
+            self.assertServed(rig.request(), "STALE" if seconds == 1 else "BYPASS", BODY if seconds == 1 else b"new")
+            rig.net.pass_time(61)
+            self.assertServed(rig.request(), "BYPASS", b"new")
+            rig.origin.answer = lambda asked: asked.answer(500)
+            self.assertServed(rig.request(), "STALE")
+
+    def test_confirmed_but_not_to_be_kept(self) -> None:
+        """A 304 that says that the copy may not be stored is believed: it is served once more, and goes."""
+        for field in (NO_STORE, "Cache-Control: private", "Vary: *"):
+            for seconds, how in ((1000, "REVALIDATED"), (1, "STALE")):
+                rig = self.expired(seconds)
+                rig.origin.answer = lambda asked, field=field: asked.answer(304, 'ETag: "1"', field)
+                client = rig.request()
+                self.assertServed(client, how)
+                self.assertNotIn("ttl", client.headers["cache-status"])
+                self.assertEqual(rig.stored, 0, field)
+                rig.origin.answer = lambda asked, field=field: asked.answer(200, 'ETag: "1"', field, body=b"new")
+                self.assertServed(rig.request(), "BYPASS", b"new")
+                self.assertIsNone(rig.origin.last.get("If-None-Match"))
 
     def test_disk_fails_while_replaced(self) -> None:
         """While a new copy is passed through because the disk failed, others still get a whole body."""
@@ -232,7 +276,7 @@ class StaleTests(ExpiredCase):
         rig.origin.last.send(b"est")
         rig.net.pass_time(1)
         self.assertServed(client, "JOINED", b"newest")
-        self.assertIn("fwd=stale; stored; collapsed", client.headers["cache-status"])
+        self.assertIn("fwd=stale; fwd-status=200; stored; collapsed", client.headers["cache-status"])
 
     def test_joins_late(self) -> None:
         """Too old to be served, the old copy is not: who asks joins the refresh, which may end past the time for it."""
@@ -427,6 +471,73 @@ class StaleTests(ExpiredCase):
         self.assertEqual(len(rig.origin.requests), 1)
 
 
+class OnlyIfCachedTests(ExpiredCase):
+    """Clients that want a stored copy or nothing: nobody is asked for them."""
+
+    ONLY = "Cache-Control: only-if-cached"
+
+    def assertNothing(self, client: Client) -> None:
+        """The client is told that there is no such copy."""
+        self.assertEqual((client.status, client.headers["x-cache"]), (504, "MISS"))
+        self.assertEqual(client.headers["cache-status"], "ArtifactVault; detail=proxy_internal_response")
+        self.assertNotIn("retry-after", client.headers)
+        self.assertTrue(client.whole)
+
+    def test_absent(self) -> None:
+        """Nothing is stored; once it is, it is a hit, also a range of it."""
+        rig = self.rig()
+        for method in ("GET", "HEAD"):
+            self.assertNothing(rig.request("a", self.ONLY, method=method))
+        self.assertEqual(rig.origin.requests, [])
+        rig.fill()
+        self.assertServed(rig.request("a", self.ONLY), "HIT")
+        self.assertEqual(rig.request("a", self.ONLY, "Range: bytes=8-").body, b"89")
+        self.assertServed(rig.request("a", self.ONLY, method="HEAD"), "HIT", b"")
+
+    def test_expired(self) -> None:
+        """An expired copy will do for as long as others are served it, or for as long as the client says."""
+        for seconds, field, served in (
+            (1, self.ONLY, True), (49, self.ONLY, True), (51, self.ONLY, False), (10**6, self.ONLY, False),
+            (10**6, f"{self.ONLY}, max-stale", True), (999, f"{self.ONLY}, max-stale=1000", True),
+            (1001, f"{self.ONLY}, max-stale=1000", False), (1001, f"{self.ONLY}, max-stale=x", False),
+            (1, f"{self.ONLY}, no-cache", False), (-50, f"{self.ONLY}, no-cache", False), (-1, self.ONLY, True),
+        ):  # fmt: skip
+            rig = self.expired(seconds)
+            client = rig.request("a", field)
+            if served:
+                self.assertServed(client, "STALE" if seconds > 0 else "HIT")
+            else:
+                self.assertNothing(client)
+            self.assertEqual(rig.origin.requests, [], (seconds, field))
+
+    def test_failing(self) -> None:
+        """While the upstream is known to fail, or the vault is offline, an expired copy will do as it does for all."""
+        rig = self.expired(1000)
+        rig.origin.answer = lambda asked: asked.answer(500)
+        rig.request()
+        self.assertServed(rig.request("a", self.ONLY), "STALE")
+
+    def test_missing(self) -> None:
+        """What is remembered as missing is told as missing."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(404)
+        rig.request()
+        self.assertEqual(rig.request("a", self.ONLY).status, 404)
+        self.assertEqual(len(rig.origin.requests), 1)
+
+    def test_growing(self) -> None:
+        """What is on its way for others will do, at its own pace; what is only asked for will not."""
+        rig = self.rig()
+        rig.request()
+        self.assertNothing(rig.request("a", self.ONLY))
+        rig.origin.last.head(200, *STRONG, length=10 * NEAR_BYTES)
+        rig.net.pass_time(1)
+        client = rig.request("a", self.ONLY, f"Range: bytes={10 * NEAR_BYTES - 1}-")
+        self.assertEqual((client.status, client.headers["x-cache"]), (206, "JOINED"))
+        self.assertEqual(len(rig.origin.requests), 1)
+        rig.origin.last.close()
+
+
 class AbsentTests(RigCase):
     """Nothing is stored."""
 
@@ -561,7 +672,7 @@ class HeadTests(RigCase):
 
     def test_get_only(self) -> None:
         """Where the upstream refuses HEAD, what GET says is told."""
-        for status in (400, 403, 405, 501):
+        for status in (400, 403, 405, 416, 501):
             rig = self.rig()
             rig.origin.answer = lambda asked, status=status: (
                 asked.head(status, length=0) if asked.method == "HEAD" else asked.answer(200, *STRONG, body=BODY)

@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web._newclient import HTTPClientParser
 from twisted.web.client import URI
 
 from tests.memory import Net
-from vault.connect import Endpoints, TunnelRefused, kind_of
+from vault.connect import MAX_HEAD, Endpoints, bound_head, kind_of
+from vault.proxy import TunnelRefused
 
 
 class KindTests(SynchronousTestCase):
     """What kind of address it is."""
 
     def test_kinds(self) -> None:
-        """Loopback, link-local and unusable addresses are told, also inside IPv6 and with a zone."""
+        """Loopback, link-local, metadata and unusable addresses are told, also inside IPv6 and with a zone."""
         table = {
             "127.0.0.1": "loopback",
             "127.255.0.1": "loopback",
@@ -30,6 +33,12 @@ class KindTests(SynchronousTestCase):
             "::": "unusable",
             "224.0.0.1": "unusable",
             "ff02::1": "unusable",
+            "fd00:ec2::254": "metadata",
+            "FD00:0EC2:0::0254": "metadata",
+            "fd20:ce::254": "metadata",
+            "100.100.100.200": "metadata",
+            "::ffff:168.63.129.16": "metadata",
+            "fd00:ec2::253": None,
             "10.0.0.1": None,
             "192.0.2.1": None,
             "2001:db8::1": None,
@@ -38,6 +47,23 @@ class KindTests(SynchronousTestCase):
         }
         for address, kind in table.items():
             self.assertEqual(kind_of(address), kind, address)
+
+
+class HeadTests(SynchronousTestCase):
+    """The head of an answer."""
+
+    def test_bound(self) -> None:
+        """Of one that is too large nothing more is looked at, however much of it has come at once."""
+        transport = StringTransport()
+        parser = HTTPClientParser(None, lambda rest: None)
+        parser.makeConnection(transport)
+        bound_head(parser, transport)
+        taken: list[bytes] = []
+        parser.headerReceived = lambda name, value: taken.append(value)
+        parser.dataReceived(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000)
+        self.assertTrue(transport.disconnected)
+        self.assertLess(len(taken), MAX_HEAD)
+        self.assertEqual(parser.clearLineBuffer(), b"")
 
 
 class Recorder(Protocol):

@@ -190,7 +190,9 @@ class AgeTests(SynchronousTestCase):
 
     def test_huge(self) -> None:
         """A huge Age is capped."""
-        self.assertEqual(freshness.age(head(Age="9" * 9000), NOON), 2**31)
+        self.assertEqual(freshness.age(head(Age="9" * 9000), NOON), 2**31 - 1)
+        for date in ("Mon, 01 Jan 0001 00:00:00 GMT", "Fri, 01 Jan 1700 00:00:00 GMT"):
+            self.assertEqual(freshness.age(head(Date=date, Age="9"), NOON + 60), 2**31 - 1)
 
     def test_elapsed_ignores_the_origin(self) -> None:
         """The vault's own lifetimes count from its last validation, however old the origin's Date is."""

@@ -57,7 +57,7 @@ class StatusTests(SourcesCase):
             404: (errors.Missing, 404),
             405: (errors.BrokenAnswer, 502),
             410: (errors.Missing, 404),
-            416: (errors.BrokenAnswer, 502),
+            416: (errors.Unsatisfied, 416),
             429: (errors.Unavailable, 503),
             500: (errors.Unavailable, 503),
             502: (errors.Unavailable, 503),

@@ -468,6 +468,19 @@ class PartialTests(RigCase):
         self.assertEqual((client.status, client.headers["content-length"], client.body), (200, "10", BODY))
         self.assertEqual(rig.stored, 1)
 
+    def test_no_longer_to_be_kept(self) -> None:
+        """Where the rest may not be kept, nor is the beginning."""
+        rig = self.leave_partial()
+        part = ("Content-Range: bytes 5-9/10", "Cache-Control: no-store", *STRONG)
+        rig.origin.answer = lambda asked: (
+            asked.answer(206, *part, body=BODY[5:]) if asked.get("Range") else asked.answer(200, *part[1:], body=BODY)
+        )
+        client = rig.request()
+        rig.net.pass_time(1)
+        self.assertEqual((client.headers["x-cache"], client.body, client.whole), ("BYPASS", BODY, True))
+        self.assertEqual(rig.stored, 0)
+        self.assertIsNone(rig.store.index.partial("files/a"))
+
     def test_dated(self) -> None:
         """It is gone on with by its date, too, where there is no tag."""
         dated = ("Last-Modified: Sun, 01 Nov 2026 08:00:00 GMT", f"Date: {DATE}")

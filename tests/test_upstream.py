@@ -13,9 +13,10 @@ from twisted.web.client import ResponseFailed, ResponseNeverReceived
 
 from tests.memory import Asked, Rig, RigCase
 from vault import errors
-from vault.connect import TunnelRefused
+from vault.explanation import explained
 from vault.hosts import MOST_HOSTS
-from vault.upstream import Answer, explained, origin_of
+from vault.proxy import TunnelRefused
+from vault.upstream import Answer, origin_of
 
 URL = "http://origin.test/a"
 
@@ -411,14 +412,16 @@ class RedirectTests(UpstreamCase):
         for target in (
             "http://127.0.0.1/", "http://localhost/", "http://a.localhost/", "http://[::1]/", "http://169.254.169.254/",
             "http://[fe80::1]/", "http://[::ffff:127.0.0.1]/", "http://0.0.0.0/", "http://224.0.0.1/",
-            "http://inside.test/", "http://127.1/", "file:///etc/passwd", "ftp://origin.test/", "http://u:p@origin.test/",
+            "http://inside.test/", "http://[fd00:ec2::254]/", "http://meta.test/",
+            "http://127.1/", "file:///etc/passwd", "ftp://origin.test/", "http://u:p@origin.test/",
         ):  # fmt: skip
             rig = self.rig()
             inside = rig.net.origin("inside.test", "127.0.0.1", "169.254.169.254")
+            meta = rig.net.origin("meta.test", "fd00:ec2::254")
             rig.net.names["127.1"] = ["127.0.0.1"]
             self.redirect(rig, target)
             self.assertIsInstance(self.error(rig), errors.ForbiddenTarget, target)
-            self.assertEqual(inside.requests, [], target)
+            self.assertEqual(inside.requests + meta.requests, [], target)
 
     def test_downgrade(self) -> None:
         """A redirect from https to http is refused, even to a host of the configuration."""
@@ -700,12 +703,39 @@ class ProxyTests(UpstreamCase):
 
     def test_refused_tunnel(self) -> None:
         """A proxy that opens no tunnel is told as the cause."""
-        for reply in (b"HTTP/1.1 407 Who are you\r\n\r\n", b"HTTP/1.0 503 No\r\nX: y\r\n\r\n", b"x" * 20000):
+        for reply in (b"HTTP/1.0 503 No\r\nX: y\r\n\r\n", b"x" * 20000):
             self.proxy.answer = lambda asked, reply=reply: asked.send(reply)
             error = self.error(self.here, "https://origin.test/")
             self.assertIsInstance(error, errors.ConnectionRefused)
             self.assertIn("proxy", str(error))
         self.assertEqual(self.proxy.open_wires, 0)
+
+    def test_unknown_to_the_proxy(self) -> None:
+        """A proxy that wants other credentials is told as the cause, not the upstream, which was not asked."""
+        self.proxy.answer = lambda asked: (
+            asked.send(b"HTTP/1.1 407 Who are you\r\n\r\n")
+            if asked.method == "CONNECT"
+            else asked.answer(407, "Proxy-Authenticate: Basic realm=x", "Retry-After: 300", body=b"who are you?")
+        )
+        for url in (URL, "https://origin.test/"):
+            error = self.error(self.here, url)
+            self.assertEqual((error.status, error.proxy_error), (502, "proxy_configuration_error"))
+            self.assertTrue(str(error).startswith("the proxy proxy.test:3128 answered 407"), error)
+            self.assertNotIn("origin.test", str(error))
+            self.assertNotIn("p%20w", str(error))
+        self.assertEqual(self.here.free_slots(), 32)
+        client = self.here.request("b")
+        self.assertEqual(client.status, 502)
+        self.assertIn(b"files: the proxy proxy.test:3128 answered 407", client.body)
+        self.assertNotIn("proxy-authenticate", client.headers)
+
+    def test_upstream_says_so(self) -> None:
+        """An upstream that answers 407 though there is no proxy is told as the cause itself."""
+        rig = self.rig()
+        rig.origin.answer = lambda asked: asked.answer(407)
+        client = rig.request("b")
+        self.assertEqual(client.status, 502)
+        self.assertIn(b"origin.test answered 407, which the vault did not expect", client.body)
 
     def test_closed_tunnel(self) -> None:
         """A proxy that closes instead of opening a tunnel is told as the cause."""
@@ -716,7 +746,9 @@ class ProxyTests(UpstreamCase):
         """A proxy that cannot be reached is told as a refused connection."""
         self.proxy.refuse = net.ConnectionRefusedError(string="refused")
         for url in (URL, "https://origin.test/"):
-            self.assertIsInstance(self.error(self.here, url), errors.ConnectionRefused)
+            error = self.error(self.here, url)
+            self.assertIsInstance(error, errors.ConnectionRefused)
+            self.assertIn("no connection to the proxy proxy.test:3128", str(error))
 
     def test_silent_tunnel(self) -> None:
         """A proxy that says nothing is given up after the time for the first byte, and cut off."""
@@ -749,18 +781,27 @@ class ErrorTests(SynchronousTestCase):
             (net.TimeoutError(), errors.Timeout, 503, "connection_timeout"),
             (net.TCPTimedOutError(), errors.Timeout, 503, "connection_timeout"),
             (net.ConnectionRefusedError(string="refused"), errors.ConnectionRefused, 503, "connection_refused"),
-            (net.NoRouteError(), errors.ConnectionRefused, 503, "connection_refused"),
-            (net.ConnectError(), errors.ConnectionRefused, 503, "connection_refused"),
+            (net.NoRouteError(), errors.ConnectionRefused, 503, "destination_ip_unroutable"),
+            (net.ConnectError(113), errors.ConnectionRefused, 503, "destination_ip_unroutable"),
+            (net.ConnectError(), errors.ConnectionRefused, 503, "destination_unavailable"),
             (TunnelRefused("the proxy"), errors.ConnectionRefused, 503, "connection_refused"),
             (never(tls), errors.TLSFailed, 502, "tls_certificate_error"),
             (tls, errors.TLSFailed, 502, "tls_certificate_error"),
-            (never(net.ConnectionLost()), errors.Unavailable, 503, "destination_unavailable"),
-            (never(net.ConnectionDone()), errors.Unavailable, 503, "destination_unavailable"),
-            (never(net.ConnectionAborted()), errors.Unavailable, 503, "destination_unavailable"),
+            (never(net.ConnectionLost()), errors.Unavailable, 503, "connection_terminated"),
+            (never(net.ConnectionDone()), errors.Unavailable, 503, "connection_terminated"),
+            (never(net.ConnectionAborted()), errors.Unavailable, 503, "connection_terminated"),
             (ResponseFailed([Failure(ValueError("x"))]), errors.BrokenAnswer, 502, "http_protocol_error"),
             (KeyError("x"), errors.BrokenAnswer, 502, "http_protocol_error"),
             (errors.Missing("x"), errors.Missing, 404, "destination_not_found"),
-            (never(errors.Timeout("x")), errors.Timeout, 503, "connection_timeout"),
+            (never(errors.Timeout("x")), errors.Timeout, 503, "http_response_timeout"),
+            (TunnelRefused("the proxy", True), errors.ProxyRefused, 502, "proxy_configuration_error"),
+            (SSL.Error([("SSL routines", "", "wrong version number")]), errors.TLSFailed, 502, "tls_protocol_error"),
+            (
+                SSL.Error([("SSL routines", "", "tlsv1 alert internal error")]),
+                errors.TLSFailed,
+                502,
+                "tls_alert_received",
+            ),
         ]
         for raised, kind, status, name in table:
             error = explained(raised, "origin.test")

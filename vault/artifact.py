@@ -200,6 +200,8 @@ class Artifact:
     whole, before that counts as stored; a body that cannot be stored is not shown to it.
     ``kept_anyway``: the answer's Cache-Control does not keep it from being stored; for protocols whose own rules say
     what may be.
+    ``slash_told``: a redirect that only adds a slash to the path is told to the client (``Slashed``): links in the page
+    that it leads to are relative to that address.
     """
 
     key: str
@@ -223,6 +225,7 @@ class Artifact:
     counted_as: str = ""
     fault: Callable[[Head, bytes | None], str | None] | None = field(default=None, compare=False)
     kept_anyway: bool = False
+    slash_told: bool = False
 
     @property
     def asked_at(self) -> str:

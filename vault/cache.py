@@ -8,23 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from vault.answer import Answer
-from vault.artifact import ASKED, GONE, Artifact, Headers
+from vault.artifact import ASKED, GONE, Artifact
 from vault.clock import steady
-from vault.errors import Missing, Offline, Unavailable, UpstreamError, VaultError
+from vault.errors import Missing, NotStored, Offline, Slashed, Unavailable, Unsatisfied, UpstreamError, VaultError
 from vault.failures import Failures
-from vault.feed import Feed, content_range, contradicts
-from vault.freshness import elapsed, fresh, lifetime, resume_validator, staleness
+from vault.freshness import elapsed, fresh, keepable, lifetime, staleness
 from vault.outcome import Found, How
+from vault.parts import Parts
 from vault.rate import Rate
 from vault.sources import Sources
 from vault.stages import Outcome, State
-from vault.store.body import GrowingBody, StoredBody
+from vault.store.body import StoredBody
 from vault.store.store import Store
 from vault.transfer import Transfer
 from vault.urls import mark_of, plain
@@ -32,9 +31,6 @@ from vault.verified import contradicted
 
 PATIENCE = 5.0
 """Seconds to wait for an upstream's head while there is a stored copy to give instead."""
-
-NEAR_SECONDS = 2.0
-NEAR_BYTES = 1024 * 1024
 
 
 class _Nobody:
@@ -70,6 +66,7 @@ class Cache:
         self._private: set[Transfer] = set()
         bandwidth = self._options.bandwidth
         self._bandwidth = None if bandwidth is None else Rate(bandwidth, seconds)
+        self._parts = Parts(sources, store, clock, self._bandwidth, transfers)
 
     # -- the table --------------------------------------------------------------------------------------------------
 
@@ -113,11 +110,18 @@ class Cache:
 
     # -- looking up -------------------------------------------------------------------------------------------------
 
-    async def lookup(self, artifact: Artifact, no_cache: bool = False) -> Found:
+    async def lookup(self, artifact: Artifact, no_cache: bool = False, stored_only: float | None = None) -> Found:
         """The body for an artifact, from the store or being fetched; raises VaultError.
 
         ``no_cache``: the client asks for validation (RFC 9111 section 5.2.1.4); it is done for what can change.
+        ``stored_only``: nobody is asked for this client, see ``Asked``; raises NotStored where that will not do.
         """
+        found = await self._lookup(artifact, no_cache, stored_only)
+        if stored_only is not None:
+            found.ahead = None
+        return found
+
+    async def _lookup(self, artifact: Artifact, no_cache: bool, stored_only: float | None) -> Found:
         key = artifact.key
         found = self._running(artifact)
         if found is not None and not self._refreshing(artifact):
@@ -141,8 +145,8 @@ class Cache:
             if found is not None:
                 return found
         if stored is not None:
-            return await self._stored(artifact, stored, no_cache)
-        return await self._absent(artifact)
+            return await self._stored(artifact, stored, no_cache, stored_only)
+        return await self._absent(artifact, stored_only)
 
     def _running(self, artifact: Artifact) -> Found | None:
         transfer = self.transfers.get(artifact.key)
@@ -150,10 +154,11 @@ class Cache:
             return None
         body = transfer.body
         whole = body.complete or body.size == body.length
-        fwd = "uri-miss" if transfer.stored is None else "stale"
+        fwd = "uri-miss" if transfer.stored is None else self._why(artifact, transfer.stored)
         return Found(
-            body, How.HIT if whole else How.JOINED, fwd=None if whole else fwd, collapsed=not whole,
-            stored=not whole, ttl=lifetime(body.head, artifact), ahead=partial(self._ahead, artifact, body),
+            body, How.HIT if whole else How.JOINED, fwd=None if whole else fwd,
+            fwd_status=None if whole else body.head.status, collapsed=not whole,
+            stored=not whole, ttl=lifetime(body.head, artifact), ahead=partial(self._parts.ahead, artifact, body),
         )  # fmt: skip
 
     def _refreshing(self, artifact: Artifact) -> bool:
@@ -173,7 +178,7 @@ class Cache:
             return transfer.artifact.digest != artifact.digest
         return transfer.artifact.urls != artifact.urls
 
-    async def _stored(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> Found:
+    async def _stored(self, artifact: Artifact, stored: StoredBody, no_cache: bool, stored_only: float | None) -> Found:
         now = self._now()
         ttl = lifetime(stored.head, artifact)
         again = self._again(artifact, stored, no_cache)
@@ -184,6 +189,13 @@ class Cache:
         resting = self._failures.resting(artifact)
         if resting is not None:
             return Found(stored, How.STALE, detail=resting)
+        if stored_only is not None:
+            late = staleness(stored.head, artifact, now)
+            if again or late > max(self._options.stale_while_revalidate, stored_only):
+                raise NotStored(
+                    "the stored copy has expired, and only-if-cached keeps the vault from asking for another"
+                )
+            return Found(stored, How.STALE, detail="only-if-cached")
         transfer = self.transfers.get(artifact.key)
         if self._good(artifact, stored, no_cache):
             if transfer is None:
@@ -197,6 +209,7 @@ class Cache:
             # The disk failed while a new copy came: its beginning is gone, and the old one is whole.
             return Found(stored, How.STALE, detail="refreshing")
         waiting = (transfer or self._begin(artifact, stored)).head()
+        fwd = self._why(artifact, stored)
         if transfer is None:
             self._run(self.transfers[artifact.key])
         try:
@@ -208,9 +221,16 @@ class Cache:
             if isinstance(error, Missing) and await self._gone(artifact, stored):
                 error.let_go = True
                 raise
+            if isinstance(error, Slashed):
+                await self._store.remove(artifact.key)  # it is a directory's now, if it was not before
+                raise
             self._failures.rest(artifact, error)
             return Found(stored, How.STALE, detail=error.proxy_error)
-        return await self._told(artifact, outcome, "stale")
+        return await self._told(artifact, outcome, fwd)
+
+    def _why(self, artifact: Artifact, stored: StoredBody) -> str:
+        """Why the upstream is asked of what is stored, as RFC 9211 section 2.2 has it: of a fresh copy at a wish."""
+        return "request" if fresh(stored.head, artifact, self._now()) else "stale"
 
     def _again(self, artifact: Artifact, stored: StoredBody, no_cache: bool) -> bool:
         """True where a stored copy is to be confirmed before it is served, however fresh it is."""
@@ -249,14 +269,18 @@ class Cache:
 
     def _note_failure(self, failure: object, artifact: Artifact, stored: StoredBody) -> None:
         error = getattr(failure, "value", None)
-        if isinstance(error, VaultError):
+        if isinstance(error, Slashed):
+            ensureDeferred(self._store.remove(artifact.key))
+        elif isinstance(error, VaultError):
             self._failures.rest(artifact, error)
         if isinstance(error, Missing):
             ensureDeferred(self._gone(artifact, stored))
 
-    async def _absent(self, artifact: Artifact) -> Found:
+    async def _absent(self, artifact: Artifact, stored_only: float | None) -> Found:
         key = artifact.key
         self._failures.recall(artifact)
+        if stored_only is not None:
+            raise NotStored("nothing is stored, and only-if-cached keeps the vault from asking for it")
         if self._options.offline:
             raise Offline("this backend is offline and has no copy of it")
         transfer = self.transfers.get(key)
@@ -287,13 +311,14 @@ class Cache:
                 return await self._pass(artifact)
             return Found(outcome.body, How.BYPASS, fwd=fwd, fwd_status=outcome.status, delimited=outcome.delimited)
         assert outcome.body is not None
-        ttl = lifetime(outcome.body.head, artifact)
+        head = outcome.body.head
+        ttl = lifetime(head, artifact) if keepable(head, artifact) else None  # else it has just been removed
         if outcome.state is State.FRESHENED:
             return Found(outcome.body, How.REVALIDATED, fwd=fwd, fwd_status=outcome.status, ttl=ttl)
         how = How.MISS if outcome.first else How.JOINED
         return Found(
             outcome.body, how, fwd=fwd, fwd_status=outcome.status, collapsed=not outcome.first, stored=True, ttl=ttl,
-            ahead=partial(self._ahead, artifact, outcome.body),
+            ahead=partial(self._parts.ahead, artifact, outcome.body),
         )  # fmt: skip
 
     async def _pass(self, artifact: Artifact) -> Found:
@@ -307,10 +332,11 @@ class Cache:
 
     # -- without a fill ---------------------------------------------------------------------------------------------
 
-    async def head(self, artifact: Artifact, no_cache: bool = False) -> Found:
+    async def head(self, artifact: Artifact, no_cache: bool = False, stored_only: float | None = None) -> Found:
         """For a HEAD request: what is stored or being fetched, else the upstream's own answer to HEAD."""
         key = artifact.key
-        if self._running(artifact) is None and key not in self.transfers and not self._options.offline:
+        may_ask = stored_only is None and not self._options.offline
+        if may_ask and self._running(artifact) is None and key not in self.transfers:
             self._failures.recall(artifact, head=True)
             if not await self._have(artifact) and key not in self.transfers:
                 try:
@@ -319,80 +345,15 @@ class Cache:
                     self._failures.note_head(artifact, error, self._options.negative_ttl)
                     raise
                 except UpstreamError as error:
-                    if error.status != 502:
+                    if not isinstance(error, Unsatisfied) and error.status != 502:
                         raise
                     return await self.lookup(artifact, no_cache)  # some servers answer GET only
                 answer.discard()
                 body = self._store.pass_through(key, answer.head, answer.length).body
                 return Found(body, How.MISS, fwd="method", fwd_status=answer.status)
-        return await self.lookup(artifact, no_cache)
+        return await self.lookup(artifact, no_cache, stored_only)
 
     async def _have(self, artifact: Artifact) -> bool:
         if await self._store.find(artifact.key) is not None:
             return True
         return artifact.digest is not None and await self._store.adopt_twin(artifact.key, artifact.digest) is not None
-
-    async def _ahead(
-        self, artifact: Artifact, body: GrowingBody | StoredBody, start: int, stop: int
-    ) -> GrowingBody | None:
-        """See ``Found.ahead``."""
-        return None if self._near(artifact, body, start) else await self._fetch_range(artifact, body, start, stop)
-
-    def _near(self, artifact: Artifact, body: GrowingBody | StoredBody, offset: int) -> bool:
-        """True if a growing body will soon have the byte at ``offset``."""
-        if body.complete:
-            return True
-        transfer = self.transfers.get(artifact.key)
-        rate = transfer.feed.rate if transfer is not None and transfer.feed is not None else 0.0
-        return offset - body.size <= max(NEAR_BYTES, rate * NEAR_SECONDS)
-
-    async def _fetch_range(
-        self, artifact: Artifact, known: GrowingBody | StoredBody, start: int, stop: int
-    ) -> GrowingBody | None:
-        """The bytes from ``start`` to ``stop`` of a body that is still far from them, straight from the upstream.
-
-        None where the upstream does not give them at once, or not certainly of the same representation: what has a
-        digest is always the same, and needs no validator.
-        """
-        validator = resume_validator(known.head)
-        paced = self._sources.upstream.paced
-        if (validator is None and artifact.digest is None) or known.length is None or not paced.tokens:
-            return None
-        await paced.acquire()
-        try:
-            answer = await self._range_answer(artifact, known, validator, start, stop)
-        except BaseException:
-            paced.release()
-            raise
-        if answer is None:
-            paced.release()
-            return None
-        writer = self._store.pass_through(artifact.key, known.head, known.length, floor=start)
-        feed = Feed(artifact, self._sources, writer, answer, stop, self._clock, self._bandwidth)
-        writer.body.deserted = feed.leave
-        running: Deferred[None] = ensureDeferred(feed.run())
-        running.addCallbacks(lambda done: None, lambda failure: writer.fail(failure.value))
-
-        def over(ended: object) -> None:
-            writer.body.release()
-            paced.release()
-
-        running.addBoth(over)
-        return writer.body
-
-    async def _range_answer(
-        self, artifact: Artifact, known: GrowingBody | StoredBody, validator: str | None, start: int, stop: int
-    ) -> Answer | None:
-        headers: Headers = (("Range", f"bytes={start}-{stop - 1}"),)
-        if validator is not None:
-            headers += (("If-Range", validator),)
-        try:
-            answer = await self._sources.ask(artifact, headers, accept=(206,), patient=False, spare=True)
-        except UpstreamError as error:
-            self.log.info("{key}: no range from upstream: {error}", key=plain(artifact.key), error=str(error))
-            return None
-        elsewhere = answer.asked != artifact.urls[0]
-        if content_range(answer.head) != (start, stop, known.length) or contradicts(known.head, answer.head, elsewhere):
-            answer.abort()
-            return None
-        return answer

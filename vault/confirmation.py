@@ -19,7 +19,7 @@ from vault.errors import (
     Timeout,
     UpstreamError,
 )
-from vault.freshness import parse_date, storable, unconfirmed
+from vault.freshness import keepable, parse_date, unconfirmed
 from vault.sources import Sources
 from vault.store.body import StoredBody
 from vault.store.store import Store
@@ -62,6 +62,18 @@ async def confirmed(
     return None
 
 
+async def renew(store: Store, artifact: Artifact, stored: StoredBody, head: Head) -> None:
+    """Give an entry that stays the head it has from now on; where that says so (``no-store``), it stays no longer.
+
+    Who waits for it is served it all the same: it was asked for before that was known (RFC 9111 section 5.2.2.5).
+    """
+    if keepable(head, artifact):
+        await store.renew(artifact.key, stored, head)
+    else:
+        stored.head = head
+        await store.remove(artifact.key)
+
+
 async def _taken_up(sources: Sources, artifact: Artifact, stored: StoredBody) -> tuple[Answer, StoredBody] | None:
     """The same for an entry of which only the file is known: where it is confirmed its head is what the upstream says.
 
@@ -91,7 +103,7 @@ async def _head_of_file(artifact: Artifact, stored: StoredBody, answer: Answer) 
     None where that is not so, or where it could not have been stored under a readable name as it was.
     """
     head = answer.head
-    if not (storable(head) or artifact.kept_anyway) or head.get("Content-Encoding") is not None:
+    if not keepable(head, artifact) or head.get("Content-Encoding") is not None:
         return None
     if artifact.fault is not None and artifact.fault(head, None) is not None:
         return None

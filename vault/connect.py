@@ -1,8 +1,9 @@
 """Connections to upstreams: straight or through a proxy, in plain text or TLS, and only to addresses that are allowed.
 
-A host named in a backend's configuration may be anywhere.  A host that only a redirect named must not be this machine
-or this link (loopback, link-local), unless the backend itself lives there: else an upstream could make the vault read
-services that only the vault can reach, such as a cloud's metadata service.
+A host named in a backend's configuration may be anywhere.  A host that only a redirect or a token challenge named must
+not be this machine or this link (loopback, link-local), nor one of the addresses at which clouds give a machine its own
+credentials (METADATA), unless the backend itself lives there: else an upstream could make the vault read what only the
+vault can reach.  Private networks are allowed: mirrors redirect within them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from twisted.internet.interfaces import (
     IResolutionReceiver,
     IStreamClientEndpoint,
 )
-from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import trustRootFromCertificates
 from twisted.python.failure import Failure
 from twisted.web.client import URI, BrowserLikePolicyForHTTPS
@@ -39,6 +39,7 @@ from twisted.web.http import _DataLoss
 from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import directlyProvides, implementer
 
+from vault.proxy import TunnelEndpoint
 from vault.values import pem_certificates
 
 RECEIVE_SIZE = 448 * 1024
@@ -47,12 +48,26 @@ RECEIVE_SIZE = 448 * 1024
 With what the writer lets wait before it pauses the upstream it stays below 1 MiB.
 """
 
-MAX_TUNNEL_HEAD = 16 * 1024
 MAX_HEAD = 64 * 1024
 
 
+METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        (
+            "fd00:ec2::254",  # AWS
+            "fd00:ec2::23",  # AWS, for pods
+            "fd20:ce::254",  # Google Cloud
+            "100.100.100.200",  # Alibaba Cloud
+            "168.63.129.16",  # Azure's wire server
+        ),
+    )
+)
+"""Metadata services that are not link-local; 169.254.169.254 and most others are."""
+
+
 def kind_of(address: str) -> str | None:
-    """``"loopback"``, ``"link-local"`` or ``"unusable"`` for an address of that kind; None for any other."""
+    """``"loopback"``, ``"link-local"``, ``"metadata"`` or ``"unusable"`` for an address of that kind, else None."""
     host = address.partition("%")[0].rstrip(".")
     try:
         found = ipaddress.ip_address(host)
@@ -70,97 +85,9 @@ def kind_of(address: str) -> str | None:
         return "loopback"
     if found.is_link_local:
         return "link-local"
+    if found in METADATA:
+        return "metadata"
     return "unusable" if found.is_unspecified or found.is_multicast else None
-
-
-class TunnelRefused(Exception):
-    """The proxy did not open the tunnel it was asked for."""
-
-
-class _Tunnel(Protocol):
-    """Asks a proxy for a tunnel (RFC 9110 section 9.3.6), then hands the connection to the real protocol."""
-
-    def __init__(self, request: bytes, factory: IProtocolFactory, ready: Deferred[IProtocol]) -> None:
-        self._request = request
-        self._factory = factory
-        self._ready: Deferred[IProtocol] | None = ready
-        self._head = b""
-
-    def connectionMade(self) -> None:
-        assert self.transport is not None
-        self.transport.write(self._request)
-
-    def dataReceived(self, data: bytes) -> None:
-        self._head += data
-        head, end, rest = self._head.partition(b"\r\n\r\n")
-        if not end:
-            if len(self._head) > MAX_TUNNEL_HEAD:
-                self._refuse("its answer has no end")
-            return
-        status = head.split(b"\r\n")[0].decode("latin-1")
-        if re.match(r"HTTP/1\.[01] 2\d\d\b", status) is None:
-            self._refuse(f"it answered {status!r}")
-            return
-        transport: Any = self.transport
-        protocol = self._factory.buildProtocol(transport.getPeer())
-        ready, self._ready = self._ready, None
-        if protocol is None or ready is None:
-            transport.abortConnection()
-            return
-        transport.protocol = protocol  # what startTLS and the endpoints' own wrappers do
-        protocol.makeConnection(transport)
-        ready.callback(protocol)
-        if rest:
-            protocol.dataReceived(rest)
-
-    def abandon(self) -> None:
-        """Nobody waits for the tunnel any more."""
-        self._ready = None
-        transport: Any = self.transport
-        if transport is not None:
-            transport.abortConnection()
-
-    def _refuse(self, why: str) -> None:
-        ready, self._ready = self._ready, None
-        transport: Any = self.transport
-        transport.abortConnection()
-        if ready is not None:
-            ready.errback(TunnelRefused(f"the proxy refused the tunnel: {why}"))
-
-    def connectionLost(self, reason: Failure | None = None) -> None:
-        ready, self._ready = self._ready, None
-        if ready is not None:
-            ready.errback(TunnelRefused("the proxy closed the connection instead of opening a tunnel"))
-
-
-@implementer(IStreamClientEndpoint)
-class TunnelEndpoint:
-    """Connects to ``authority`` through an HTTP proxy's CONNECT; ``credentials`` is a Proxy-Authorization value."""
-
-    def __init__(self, proxy: IStreamClientEndpoint, authority: str, credentials: str | None) -> None:
-        self._proxy = proxy
-        lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
-        if credentials is not None:
-            lines.append(f"Proxy-Authorization: {credentials}")
-        self._request = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Fires with the protocol once the tunnel is open; fails with TunnelRefused."""
-        tunnels: list[_Tunnel] = []
-
-        def cancel(cancelled: Deferred[IProtocol]) -> None:
-            connecting.cancel()
-            for tunnel in tunnels:
-                tunnel.abandon()
-
-        def make() -> _Tunnel:
-            tunnels.append(_Tunnel(self._request, protocolFactory, ready))
-            return tunnels[0]
-
-        ready: Deferred[IProtocol] = Deferred(cancel)
-        connecting = self._proxy.connect(Factory.forProtocol(make))
-        connecting.addErrback(lambda failure: ready.errback(failure) if not ready.called else None)
-        return ready
 
 
 @implementer(IHostnameResolver)
@@ -263,6 +190,11 @@ class Endpoints:
         pair = f"{unquote(self._proxy.username)}:{unquote(self._proxy.password or '')}"
         return "Basic " + base64.b64encode(pair.encode()).decode("ascii")
 
+    @property
+    def proxy_name(self) -> str | None:
+        """What to call the configured proxy where it is to blame."""
+        return None if self._proxy is None else f"the proxy {self._proxy.netloc.rpartition('@')[2]}"
+
     def proxy_endpoint(self) -> IStreamClientEndpoint:
         """The proxy's own address."""
         assert self._proxy is not None
@@ -351,6 +283,7 @@ def bound_head(parser: Any, transport: Any) -> None:
         nonlocal taken
         taken += len(line) + 2
         if taken > MAX_HEAD:
+            parser.clearLineBuffer()  # to take what else came line by line would be slow work for nothing
             transport.abortConnection()
         else:
             receive(line)

@@ -6,24 +6,32 @@ this time.  Library exceptions are turned into these at the edge where they aris
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class VaultError(Exception):
     """Something the vault can explain to a person.
 
-    ``status`` is the HTTP status a client gets, ``proxy_error`` the error type of RFC 9209 section 2.3, and
-    ``retry_after`` (seconds, at most 60) goes into ``Retry-After`` when the failure may pass.  ``remembered`` is True
-    where nobody was asked for it: it is told from memory, or by what the vault was told earlier.
+    ``status`` is the HTTP status a client gets, ``proxy_error`` the error type that is registered for it (RFC 9209
+    section 2.3), and ``retry_after`` (seconds, at most 60) goes into ``Retry-After`` when the failure may pass.
+    ``remembered`` is True where nobody was asked for it: it is told from memory, or by what the vault was told earlier.
     """
 
     status: ClassVar[int] = 500
-    proxy_error: ClassVar[str] = "proxy_internal_error"
+    proxy_error: str = "proxy_internal_error"
     remembered = False
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+    def named(self, proxy_error: str) -> Self:
+        """This error, with an error type that says more than its class's."""
+        self.proxy_error = proxy_error
+        return self
 
 
 class ConfigError(VaultError):
@@ -53,22 +61,50 @@ class Moved(VaultError):
         self.location = location
 
 
+class Slashed(Moved):
+    """The upstream says, with the status ``redirect``, that the address of what is asked for ends with a slash.
+
+    ``location`` is relative to what was asked for; ``query`` is the one that it has, with its question mark.
+    """
+
+    def __init__(self, location: str, query: str = "", redirect: int = 301) -> None:
+        super().__init__(location)
+        self.query = query
+        self.redirect = redirect
+
+
 class UpstreamError(VaultError):
-    """The upstream did not give what was asked for; ``redirected`` where a redirect had led to who failed."""
+    """The upstream did not give what was asked for.
+
+    ``upstream_status`` is the status it answered with where that is what is wrong, and ``redirected`` is True where a
+    redirect had led to who failed.
+    """
 
     status = 502
     proxy_error = "http_protocol_error"
+    upstream_status: int | None = None
     redirected = False
 
 
 class BrokenAnswer(UpstreamError):
-    """The upstream answered with something that cannot be right: ``upstream_status`` where it was a status."""
-
-    upstream_status: int | None = None
+    """The upstream answered with something that cannot be right."""
 
 
 class OtherVersion(BrokenAnswer):
     """The upstream has something else under that name than what is known to be wanted."""
+
+
+class Unsatisfied(BrokenAnswer):
+    """The upstream says that it has none of the bytes of a range (416), though it was asked for the whole.
+
+    ``content_range`` is what it says of the length of the whole (RFC 9110 section 15.5.17), if anything.
+    """
+
+    status = 416
+
+    def __init__(self, message: str, content_range: str | None = None) -> None:
+        super().__init__(message)
+        self.content_range = content_range
 
 
 class CutAnswer(BrokenAnswer):
@@ -83,15 +119,21 @@ class Refused(UpstreamError):
     ``with_credentials`` is True where who refuses was given credentials with the request.
     """
 
-    proxy_error = "http_request_denied"
+    proxy_error = "proxy_configuration_error"
 
     def __init__(self, message: str, with_credentials: bool = False) -> None:
         super().__init__(message)
         self.with_credentials = with_credentials
 
 
+class ProxyRefused(UpstreamError):
+    """The proxy on the way to the upstream does not know the vault (407), whatever the upstream itself would say."""
+
+    proxy_error = "proxy_configuration_error"
+
+
 class Missing(UpstreamError):
-    """The upstream says that there is no such thing (404 or 410).
+    """There is no such thing: the upstream says so (404 or 410), or it is known from what else it says.
 
     ``let_go`` is True where a copy was kept until now, which has been removed because it has long been so.
     """
@@ -100,7 +142,7 @@ class Missing(UpstreamError):
     proxy_error = "destination_not_found"
     let_go = False
 
-    def __init__(self, message: str, upstream_status: int = 404) -> None:
+    def __init__(self, message: str, upstream_status: int | None = None) -> None:
         super().__init__(message)
         self.upstream_status = upstream_status
 
@@ -114,8 +156,6 @@ class Unavailable(UpstreamError):
 
 class Overloaded(Unavailable):
     """The upstream answers that it cannot answer now (429 or 5xx)."""
-
-    proxy_error = "http_response_status"
 
 
 class ConnectionRefused(Unavailable):
@@ -133,7 +173,13 @@ class NameNotFound(Unavailable):
 class Timeout(Unavailable):
     """The upstream did not answer in time."""
 
-    proxy_error = "connection_timeout"
+    proxy_error = "http_response_timeout"
+
+
+class Crowded(Timeout):
+    """No connection to the upstream became free in time."""
+
+    proxy_error = "connection_limit_reached"
 
 
 class NotYet(Unavailable):
@@ -184,6 +230,14 @@ class Unfit(Truncated):
     """The body is complete but cannot be what was asked for, such as a web page in place of a document."""
 
     proxy_error = "http_protocol_error"
+
+
+class NotStored(VaultError):
+    """The client wants nothing but a stored copy (``only-if-cached``), and there is none that would do."""
+
+    status = 504
+    proxy_error = "proxy_internal_response"
+    remembered = True
 
 
 class StoreError(VaultError):

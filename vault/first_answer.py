@@ -12,7 +12,15 @@ from vault.answer import Answer
 from vault.artifact import ASKED, Artifact, Head, Headers
 from vault.confirmation import confirmed
 from vault.feed import content_range, contradicts, total_of
-from vault.freshness import fresh, matches, resume_validator, same_representation, unconfirmed, validators
+from vault.freshness import (
+    fresh,
+    keepable,
+    matches,
+    resume_validator,
+    same_representation,
+    unconfirmed,
+    validators,
+)
 from vault.sources import Sources
 from vault.store.body import StoredBody
 from vault.store.partials import Partial
@@ -113,9 +121,9 @@ class FirstAnswer:
         return same and answer.length in (None, partial.size)
 
     def _goes_on(self, partial: Partial, answer: Answer) -> bool:
-        """True where a 206 is the rest of a partial."""
+        """True where a 206 is the rest of a partial, and may still be stored with it."""
         found = content_range(answer.head)
-        if found is None or found[0] != partial.size:
+        if found is None or found[0] != partial.size or not keepable(replace(answer.head, status=200), self._artifact):
             return False
         elsewhere = mark_of(answer.asked) != partial.asked
         if partial.length is None:

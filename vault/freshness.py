@@ -33,8 +33,9 @@ PRIVATE_TO_UPSTREAM = frozenset(
 # so taking its spelling could turn a strong validator into a weak one, or promise more than was ever compared.
 KEPT_BY_304 = FRAMING | HOP_BY_HOP | {"content-encoding", "content-range", "content-type", "etag"}
 
-# An RFC 9111 delta-seconds that does not fit is this many seconds (section 1.2.2).
-MAX_SECONDS = 2**31
+# An RFC 9111 delta-seconds that does not fit, or comes of an absurd date, is this many seconds (section 1.2.2): what
+# those who read it with 32 bits can still take.
+MAX_SECONDS = 2**31 - 1
 # How far two clocks may differ: a date is only called strong across clocks when it is older by more than that.
 CLOCK_MARGIN = 60
 
@@ -86,6 +87,17 @@ def _delta(value: str | None) -> int | None:
         return None
     digits = text.lstrip("0")
     return min(int(digits or "0"), MAX_SECONDS) if len(digits) <= 10 else MAX_SECONDS
+
+
+def only_if_cached(directives: Mapping[str, str | None]) -> float | None:
+    """Of a request: how many seconds past its expiry a stored copy will do, where nothing else may be done to answer.
+
+    None where the upstream may be asked.  RFC 9111 sections 5.2.1.7 and 5.2.1.2.
+    """
+    if "only-if-cached" not in directives:
+        return None
+    most = directives.get("max-stale", "0")
+    return math.inf if most is None else float(_delta(most) or 0)
 
 
 def cache_control(head: Head) -> Mapping[str, str | None]:
@@ -149,6 +161,11 @@ def unconfirmed(head: Head, artifact: Artifact) -> bool:
     return head.get(TAKEN_UP) is not None
 
 
+def keepable(head: Head, artifact: Artifact) -> bool:
+    """True where what has this head may be stored as that artifact."""
+    return (artifact.kept_anyway and head.status in (200, 203)) or storable(head)
+
+
 def lifetime(head: Head, artifact: Artifact) -> float | None:
     """For how long after its last validation a stored copy is fresh, in seconds; None means for ever."""
     if artifact.max_age is not None:
@@ -167,12 +184,12 @@ def age(head: Head, now: float) -> float:
     """
     taken_up = None if head.received_at else head.get(TAKEN_UP)
     if taken_up is not None:
-        return max(0.0, now - float(taken_up))
+        return min(max(0.0, now - float(taken_up)), MAX_SECONDS)
     date = parse_date(head.get("Date"))
     apparent = head.received_at - date if date is not None else 0.0
     told = _delta((head.get("Age") or "").partition(",")[0]) or 0
     delay = max(0.0, head.received_at - head.requested_at)
-    return max(0.0, apparent, told + delay) + elapsed(head, now)
+    return min(max(0.0, apparent, told + delay) + elapsed(head, now), MAX_SECONDS)
 
 
 def elapsed(head: Head, now: float) -> float:

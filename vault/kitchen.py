@@ -90,7 +90,7 @@ class Kitchen:
     async def find(self, artifact: Artifact, asked: Asked) -> Found:
         """What to serve for a request that wants just this artifact."""
         look = self.cache.head if asked.head_only else self.cache.lookup
-        return await look(artifact, asked.no_cache)
+        return await look(artifact, asked.no_cache, asked.stored_only)
 
     async def fetch(self, artifact: Artifact, no_cache: bool = False) -> Found:
         """The artifact's body."""

@@ -69,9 +69,11 @@ class Asked:
 
     ``head_only``: it is a HEAD.  ``no_cache``: the client asks for validation (RFC 9111 section 5.2.1.4).  ``notes``
     belongs to the client's connection and lives as long: what an earlier request on it was given can be noted there.
-    ``client`` in it is the client's address, where a client asks.
+    ``client`` in it is the client's address, where a client asks.  ``stored_only``: the client wants nothing but what
+    is stored, as long as that has not expired more than these seconds ago; None: the upstream may be asked.
     """
 
     head_only: bool = False
     no_cache: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
+    stored_only: float | None = None

@@ -27,13 +27,16 @@ from vault.errors import (
     OtherVersion,
     Overloaded,
     Refused,
+    Slashed,
     Timeout,
     Unavailable,
+    Unsatisfied,
     UpstreamError,
 )
 from vault.freshness import retry_after
 from vault.interfaces import IBackend
 from vault.memory import Memory
+from vault.redirects import REDIRECTS, with_slash
 from vault.upstream import Upstream
 from vault.urls import mark_of, plain
 
@@ -85,7 +88,8 @@ class Sources:
         A connection that fails is tried again after short pauses if ``patient``; with ``spare`` only a connection that
         is free right now is used.  A host that says nothing is given its full time once no other has what is wanted.
         Raises Missing where every URL says
-        404 or 410, else the error of the URL that failed worst: a thing is not missing while somebody could not say.
+        404 or 410, else the error of the URL that failed worst: a thing is not missing while somebody could not say;
+        and Slashed where one says that the address ends with a slash, for an artifact that wants it told.
         """
         rounds = 1 + (min(self.options.retries, len(PAUSES)) if patient else 0)
         for attempt in range(rounds):
@@ -97,7 +101,8 @@ class Sources:
             for url, hurried in self._in_turn(artifact):
                 try:
                     if known is None or not artifact.in_order or known.get(ASKED) == mark_of(url):
-                        return await self.ask_at(url, artifact, headers, method, accept, spare, hurried)
+                        told = artifact.slash_told
+                        return await self.ask_at(url, artifact, headers, method, accept, spare, hurried, told)
                     return await self.ask_at(url, artifact, (), method, spare=spare)
                 except Missing as error:
                     missing = missing or error
@@ -134,9 +139,11 @@ class Sources:
 
     async def ask_at(
         self, url: str, artifact: Artifact, headers: Headers = (), method: str = "GET",
-        accept: tuple[int, ...] = (200, 203), spare: bool = False, hurried: bool = False,
+        accept: tuple[int, ...] = (200, 203), spare: bool = False, hurried: bool = False, slash_told: bool = False,
     ) -> Answer:  # fmt: skip
         """The answer of one URL; raises UpstreamError for a status that is not in ``accept``.
+
+        With ``slash_told`` it raises Slashed for a redirect that only adds a slash to the path.
 
         Where ``hurried``, another host may have the same: this one is not waited for as long as the options say.
         Only a host of the configuration is given credentials when it asks for some: one that it redirects to could name
@@ -148,7 +155,14 @@ class Sources:
         try:
             limit = BEGINS if hurried else None
             answer = await self.upstream.ask(
-                method, url, fields + credentials, spare, limit=limit, counted_as=counted, short=artifact.short
+                method,
+                url,
+                fields + credentials,
+                spare,
+                limit=limit,
+                counted_as=counted,
+                short=artifact.short,
+                slash_told=slash_told,
             )
         except Timeout:
             self._silent.note(urlsplit(url).netloc, SILENT)
@@ -161,7 +175,9 @@ class Sources:
             if not credentials:
                 raise self._error(answer)
             fields += credentials
-            answer = await self.upstream.ask(method, url, fields, counted_as=counted, short=artifact.short)
+            answer = await self.upstream.ask(
+                method, url, fields, counted_as=counted, short=artifact.short, slash_told=slash_told
+            )
         if answer.status == 401 and not self.upstream.configured(answer.url):
             answer.discard()
             raise self._error(answer)
@@ -184,6 +200,9 @@ class Sources:
                 answer.hurry(STALLS)
             return answer
         answer.discard()
+        location = answer.head.get("Location")
+        if slash_told and answer.status in REDIRECTS and location is not None:
+            raise Slashed(*with_slash(url, answer.url, location), answer.status)
         given = bool(credentials) or self.upstream.confides
         raise self._error(answer, given and self.upstream.configured(answer.url))
 
@@ -194,6 +213,11 @@ class Sources:
         return answer.head, await whole_body(answer, MAX_NAMED)
 
     def _error(self, answer: Answer, with_credentials: bool = False) -> UpstreamError:
+        error = self._meant(answer, with_credentials)
+        error.upstream_status = answer.status
+        return error
+
+    def _meant(self, answer: Answer, with_credentials: bool) -> UpstreamError:
         status, host = answer.status, answer.host
         said = f"{host} answered {status}"
         if status in (404, 410):
@@ -204,9 +228,11 @@ class Sources:
             overloaded = Overloaded(said, retry_after(answer.head, self._now()))
             overloaded.redirected = answer.url != answer.asked
             return overloaded
-        broken = BrokenAnswer(f"{said}, which the vault did not expect")
-        broken.upstream_status = status
-        return broken
+        if status == 416:
+            return Unsatisfied(said, answer.head.get("Content-Range"))
+        if status == 508:
+            return BrokenAnswer(f"{said}: it leads back to where the request came from").named("proxy_loop_detected")
+        return BrokenAnswer(f"{said}, which the vault did not expect")
 
 
 async def whole_body(answer: Answer, limit: int) -> bytes:

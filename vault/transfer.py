@@ -27,10 +27,11 @@ from twisted.python.failure import Failure
 
 from vault.answer import Answer
 from vault.artifact import GONE, Artifact, Head
+from vault.confirmation import renew
 from vault.errors import BrokenAnswer, DigestMismatch, Truncated, Unavailable, Unfit, VaultError
 from vault.feed import Changed, Feed, content_range
 from vault.first_answer import FirstAnswer, received_at
-from vault.freshness import freshen, storable
+from vault.freshness import freshen, keepable
 from vault.rate import Rate
 from vault.sources import Sources
 from vault.stages import Outcome, State
@@ -185,7 +186,7 @@ class Transfer:
         if renewed is not None:
             assert self.stored is not None
             answer.discard()
-            await self._store.renew(self.artifact.key, self.stored, renewed)
+            await renew(self._store, self.artifact, self.stored, renewed)
             self.state = State.FRESHENED
             self._tell(Outcome(State.FRESHENED, self.stored, status=answer.status))
             return
@@ -267,8 +268,7 @@ class Transfer:
     def _keepable(self, answer: Answer) -> bool:
         if answer.status == 206:
             return True  # the rest of what was kept already
-        may_be = storable(answer.head) or (self.artifact.kept_anyway and answer.status in (200, 203))
-        return may_be and (answer.delimited or self.artifact.digest is not None)
+        return keepable(answer.head, self.artifact) and (answer.delimited or self.artifact.digest is not None)
 
     async def _stream(
         self, answer: Answer, writer: FillWriter, length: int | None, leave: Callable[[Transfer], None]

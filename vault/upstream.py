@@ -11,21 +11,13 @@ import base64
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urlsplit
 
-from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet import error as net
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from twisted.web.client import (
-    Agent,
-    HTTPConnectionPool,
-    ProxyAgent,
-    ResponseFailed,
-    ResponseNeverReceived,
-)
+from twisted.web.client import Agent, HTTPConnectionPool, ProxyAgent
 from twisted.web.http_headers import Headers as RawHeaders
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
@@ -34,28 +26,18 @@ from vault import __version__
 from vault.answer import Answer, transport_of
 from vault.artifact import Head, Headers
 from vault.clock import steady
-from vault.connect import Endpoints, TunnelRefused
-from vault.errors import (
-    BrokenAnswer,
-    ConnectionRefused,
-    CutAnswer,
-    ForbiddenTarget,
-    LeftAlone,
-    NameNotFound,
-    Timeout,
-    TLSFailed,
-    Unavailable,
-    UpstreamError,
-)
+from vault.connect import Endpoints
+from vault.errors import BrokenAnswer, Crowded, ForbiddenTarget, LeftAlone, Timeout, Unavailable, UpstreamError
+from vault.explanation import causes, explained, unknown_to
 from vault.freshness import end_to_end
 from vault.hosts import Hosts
 from vault.options import UpstreamOptions
+from vault.redirects import REDIRECTS, adds_slash, target_of
 from vault.urls import origin_of
 
 MAX_REDIRECTS = 5
 CANCELLED = (CancelledError, net.ConnectingCancelledError)
 CREDENTIALS = frozenset({"authorization", "cookie"})
-REDIRECTS = (301, 302, 303, 307, 308)
 KEEP_ALIVE = 4  # seconds; below the 5 s after which common servers close an idle connection
 
 LONGEST_QUEUE = 300.0
@@ -133,12 +115,13 @@ class Upstream:
 
     async def ask(
         self, method: str, url: str, headers: Headers = (), spare: bool = False, confide: bool = False,
-        limit: float | None = None, counted_as: str = "", short: bool = False,
+        limit: float | None = None, counted_as: str = "", short: bool = False, slash_told: bool = False,
     ) -> Answer:  # fmt: skip
         """Send a request and wait for the head of the answer, following redirects; for ``limit`` seconds each.
 
         A host that has refused what it counts apart (``Artifact.counted_as``) is asked for anything else.  A ``short``
-        answer, as every one to HEAD, is asked for before others.
+        answer, as every one to HEAD, is asked for before others.  With ``slash_told`` a redirect that only adds a slash
+        to the path is not followed: it is the answer.
 
         With ``spare`` it fails where all connections to the host are in use, instead of waiting for one.  With
         ``confide`` credentials in ``headers`` go to the host of ``url`` even if it is none of the configured ones.
@@ -154,8 +137,8 @@ class Upstream:
             except UpstreamError as error:
                 error.redirected = hop > 0
                 raise
-            location = answer.head.get("Location")
-            if answer.status not in REDIRECTS or location is None:
+            location = answer.head.get("Location") if answer.status in REDIRECTS else None
+            if location is None or (slash_told and adds_slash(asked, url, location)):
                 answer.asked = asked
                 return answer
             answer.discard()
@@ -177,14 +160,8 @@ class Upstream:
         self._redirected(named_by, url)
 
     def _redirected(self, url: str, location: str) -> str:
-        try:
-            # Fields are read as Latin-1; a server that puts UTF-8 there means it percent-encoded.
-            encoded = quote(location.encode("latin-1"), safe="!#$%&'()*+,/:;=?@[]~")
-            target = urlsplit(urljoin(url, encoded))
-            host = target.hostname
-            _ = target.port
-        except ValueError as error:
-            raise BrokenAnswer("the upstream redirects to something that is no URL") from error
+        target = urlsplit(target_of(url, location))
+        host = target.hostname
         if target.scheme not in ("http", "https") or not host or target.username is not None:
             raise ForbiddenTarget("the upstream redirects to something that is not a plain http or https URL")
         if urlsplit(url).scheme == "https" and target.scheme == "http":
@@ -211,12 +188,16 @@ class Upstream:
         if spare and host.slots.tokens <= self.options.max_connections // 2:
             raise Unavailable(f"all connections to {authority} are in use")
         slot = host.slots.acquire(short or method == "HEAD")
-        await self._within(slot, LONGEST_QUEUE, f"all connections to {authority} are in use")
+        await self._within(slot, LONGEST_QUEUE, Crowded(f"all connections to {authority} are in use"))
         try:
             answer = await self._send(method, url, self._fields(url, headers, trusted), timeout, host.slots.release)
         except BaseException:
             host.slots.release()
             raise
+        proxy = self._endpoints.proxy_name
+        if proxy is not None and answer.status == 407 and url.startswith("http:"):
+            answer.discard()
+            raise unknown_to(proxy)
         host.heard(url, counted_as, answer.head, self._seconds(), self._now())
         return answer
 
@@ -255,13 +236,14 @@ class Upstream:
             sending = HTTPClient(verbatim).request(
                 method, STAND_IN, unbuffered=True, allow_redirects=False, reactor=self._reactor
             )
-            response = await self._within(sending, timeout, f"{host} did not answer within {timeout:g} s")
+            late = Timeout(f"{host} did not answer within {timeout:g} s")
+            response = await self._within(sending, timeout, late)
         except Exception as error:
-            if not isinstance(error, Timeout) and any(isinstance(cause, CANCELLED) for cause in _causes(error)):
+            if not isinstance(error, Timeout) and any(isinstance(cause, CANCELLED) for cause in causes(error)):
                 raise CancelledError from error
             if self._endpoints.refused(host):
                 raise ForbiddenTarget(f"{host} has only addresses that the vault must not contact") from error
-            raise explained(error, host) from error
+            raise explained(error, host, self._endpoints.proxy_name) from error
         raw = verbatim.response
         length = None if raw.length is UNKNOWN_LENGTH else int(raw.length)
         if method == "HEAD":
@@ -270,7 +252,7 @@ class Upstream:
             transport = transport_of(raw)
             if transport is not None:
                 transport.abortConnection()
-            raise BrokenAnswer(f"{host} announces more bytes than any file can have")
+            raise BrokenAnswer(f"{host} announces more bytes than any file can have").named("http_response_body_size")
         fields = [*verbatim.fields, (b"Connection", self._connection_options(raw))]
         head = Head(raw.code, end_to_end(fields), requested_at, self._now())
         delimited = length is not None or not self._ends_by_closing(raw)
@@ -290,9 +272,10 @@ class Upstream:
 
     async def enter_paced(self) -> None:
         """Wait for leave to pass a body through at a client's pace; ``paced.release`` gives it back."""
-        await self._within(self.paced.acquire(), LONGEST_QUEUE, "too many bodies that cannot be kept are on their way")
+        crowded = Crowded("too many bodies that cannot be kept are on their way")
+        await self._within(self.paced.acquire(), LONGEST_QUEUE, crowded)
 
-    async def _within(self, waited: Deferred[Any], seconds: float, message: str) -> Any:
+    async def _within(self, waited: Deferred[Any], seconds: float, late: Timeout) -> Any:
         timed_out = False
 
         def expire() -> None:
@@ -305,7 +288,7 @@ class Upstream:
             return await waited
         except Exception as error:
             if timed_out:
-                raise Timeout(message) from error
+                raise late from error
             raise
         finally:
             if timer.active():
@@ -318,45 +301,3 @@ def _content_length(fields: Sequence[tuple[bytes, Sequence[bytes]]]) -> int | No
             digits = values[0].lstrip(b"0") or b"0"
             return int(digits) if len(digits) < 20 else MAX_LENGTH + 1  # int() refuses thousands of digits
     return None
-
-
-def explained(error: BaseException, host: str) -> UpstreamError:
-    """One of our errors for what a request failed with."""
-    if isinstance(error, UpstreamError):
-        return error
-    for cause in _causes(error):
-        if isinstance(cause, UpstreamError):
-            return cause
-        if isinstance(cause, (net.DNSLookupError, net.UnknownHostError)):
-            return NameNotFound(f"the name {host} could not be resolved")
-        if isinstance(cause, (net.TimeoutError, net.TCPTimedOutError)):
-            return Timeout(f"no connection to {host} within the connect timeout")
-        if isinstance(cause, net.ConnectError):
-            return ConnectionRefused(f"no connection to {host}: {_reason(cause)}")
-        if isinstance(cause, TunnelRefused):
-            return ConnectionRefused(str(cause))
-        if isinstance(cause, SSL.Error) or type(cause).__name__ in ("VerificationError", "CertificateError"):
-            return TLSFailed(f"the certificate or TLS handshake of {host} is not acceptable: {_reason(cause)}")
-        if isinstance(cause, net.ConnectionLost | net.ConnectionDone | net.ConnectionAborted):
-            if isinstance(error, ResponseFailed) and not isinstance(error, ResponseNeverReceived):
-                return CutAnswer(f"{host} ended its answer within the head, or sent too large a head")
-            return Unavailable(f"{host} closed the connection without an answer")
-    if isinstance(error, ResponseFailed):
-        return BrokenAnswer(f"{host} sent something that is not HTTP")
-    return BrokenAnswer(f"the answer of {host} could not be read ({type(error).__name__})")
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    found = [error]
-    for reason in getattr(error, "reasons", None) or []:
-        if isinstance(reason, Failure) and reason.value is not None:
-            found += _causes(reason.value)
-    return found
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, SSL.Error):
-        details = error.args[0] if error.args else []
-        return ", ".join(str(item[-1]) for item in details if item) or "the handshake failed"
-    text = getattr(error, "string", None) or str(error) or type(error).__name__
-    return str(text)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from tests.memory import Rig, RigCase
 from vault.backends.http import VOLATILE_TTL, HTTPBackend
 from vault.config import Config, load
 from vault.errors import ConfigError
@@ -45,6 +47,100 @@ class HTTPTests(SynchronousTestCase):
         """It has no answer to a challenge."""
         answered = self.backend.authorize(self.backend.resolve("a", {}), "Basic", lambda url, headers: self.fail(url))
         self.assertEqual(self.successResultOf(answered), ())
+
+
+class SlashTests(RigCase):
+    """Redirects that only add a slash: the links of the page they lead to are relative to that address."""
+
+    def moved(self, location: str, *urls: str, status: int = 301, **options: Any) -> Rig:
+        """A vault whose upstream says of everything without a slash that it has moved."""
+        rig = self.rig(urls or ("http://origin.test/base/",), **options)
+        rig.origin.answer = lambda asked: (
+            asked.answer(200, "Content-Type: text/html", body=b"list")
+            if asked.target.partition("?")[0].endswith("/")
+            else asked.answer(status, f"Location: {location}", body=b"moved")
+        )
+        return rig
+
+    def test_told(self) -> None:
+        """The client is told, by the upstream's status, the address with the slash below the vault's prefix."""
+        for location in (
+            "/base/dir/", "dir/", "http://origin.test/base/dir/", "http://origin.test:8080/base/dir/",
+            "//origin.test/base/dir/", "https://origin.test/base/dir/", "/base/d%69r/",
+        ):  # fmt: skip
+            for method, status in (("GET", 301), ("HEAD", 301), ("GET", 302), ("GET", 307), ("HEAD", 308)):
+                rig = self.moved(location, status=status)
+                client = rig.request("dir", method=method)
+                self.assertEqual((client.status, client.headers["location"]), (status, "/files/dir/"), location)
+                self.assertTrue(client.whole)
+                self.assertEqual(client.headers["cache-status"], f"ArtifactVault; fwd=uri-miss; fwd-status={status}")
+                self.assertEqual([asked.target for asked in rig.origin.requests], ["/base/dir"])
+                self.assertEqual((rig.stored, rig.transfers), (0, {}))
+                self.assertEqual(rig.request("dir/").body, b"list")
+
+    def test_query(self) -> None:
+        """A query stays."""
+        client = self.moved("/base/a/dir/?C=M;O=D").request("a/dir?C=M;O=D")
+        self.assertEqual((client.status, client.headers["location"]), (301, "/files/a/dir/?C=M;O=D"))
+
+    def test_spelling(self) -> None:
+        """Whatever characters are in the name and however the upstream spells them, the client's spelling stays."""
+        client = self.moved("http://origin.test/base/a+b/").request("a%2Bb")
+        self.assertEqual(client.headers["location"], "/files/a%2Bb/")
+
+    def test_proxied(self) -> None:
+        """A client that uses the vault as a proxy stays at the upstream's address, which has no prefix."""
+        rig = self.moved("/base/a:b/")
+        client = rig.request("http://origin.test/base/a:b")
+        self.assertEqual((client.status, client.headers["location"]), (301, "./a:b/"))
+
+    def test_behind_others(self) -> None:
+        """It is told behind a redirect that leaves the path as it is, such as one to https."""
+        rig = self.moved("http://other.test/base/dir")
+        other = rig.net.origin("other.test")
+        other.answer = lambda asked: asked.answer(301, "Location: /base/dir/")
+        client = rig.request("dir")
+        self.assertEqual((client.status, client.headers["location"]), (301, "/files/dir/"))
+
+    def test_others_stay_inside(self) -> None:
+        """Redirects to elsewhere, or that change more of the address, are followed by the vault."""
+        for location in (
+            "/base/dir2/",
+            "/dir/",
+            "dir/?x=y",
+            "/base/dir//",
+            "dir/index.html",
+            "http://other.test/base/dir/",
+        ):
+            rig = self.moved(location)
+            rig.net.origin("other.test").answer = rig.origin.answer
+            rig.origin.answer = lambda asked, location=location: (
+                asked.answer(301, f"Location: {location}")
+                if asked.target == "/base/dir"
+                else asked.answer(200, body=b"list")
+            )
+            self.assertEqual((rig.request("dir").status, rig.stored), (200, 1), location)
+
+    def test_revalidated(self) -> None:
+        """What was a file, or was stored under the name without the slash, and is a directory now, is not kept."""
+        for seconds, first in ((1000, 301), (130, 200)):
+            rig = self.moved("dir/", ttl=100.0)
+            rig.fill("dir", b"file", 'ETag: "1"')
+            rig.net.pass_time(seconds)
+            self.assertEqual(rig.request("dir").status, first)
+            client = rig.request("dir")
+            self.assertEqual((client.status, client.headers["location"]), (301, "/files/dir/"))
+            self.assertEqual(rig.stored, 0)
+
+    def test_together(self) -> None:
+        """Those who ask at the same time are each told the address that is right for them."""
+        rig = self.rig()
+        clients = [rig.request(target) for target in ("dir", "http://origin.test/dir", "dir")]
+        rig.origin.last.answer(301, "Location: /dir/")
+        rig.net.pass_time()
+        told = [client.headers["location"] for client in clients]
+        self.assertEqual(told, ["/files/dir/", "./dir/", "/files/dir/"])
+        self.assertEqual(len(rig.origin.requests), 1)
 
 
 class OptionTests(SynchronousTestCase):

@@ -190,7 +190,7 @@ class ReferrerTests(SeveralCase):
                 self.one.status = status
                 error = self.error(f"referrers/{DIGEST}", head_only)
                 self.assertIsInstance(error, Unknown)
-                self.assertEqual((error.status, error.upstream_status, error.code), (404, 404, "MANIFEST_UNKNOWN"))
+                self.assertEqual((error.status, error.upstream_status, error.code), (404, status, "MANIFEST_UNKNOWN"))
                 self.assertIn(str(status), str(error))
                 self.assertIsInstance(self.error("tags/list", head_only), BrokenAnswer)
         for status in (402, 418, 505):
@@ -248,7 +248,7 @@ class OutageTests(SeveralCase):
         self.vault.net.pass_time(100)
         self.one.silent = True
         found = self.find("manifests/latest")
-        self.assertEqual((found.how, found.detail), (How.STALE, "connection_timeout"))
+        self.assertEqual((found.how, found.detail), (How.STALE, "http_response_timeout"))
         self.assertEqual(found.head and found.head.get("Docker-Content-Digest"), other)
         self.one.asked()
         self.assertEqual(self.find("manifests/latest").detail, "resting")
@@ -470,7 +470,7 @@ class VouchTests(RecipeCase):
         self.assertEqual(self.asked(), [])
         self.vault.net.pass_time(100)
         found = self.find("manifests/latest")
-        self.assertEqual((found.how, found.detail), (How.STALE, "http_response_status"))
+        self.assertEqual((found.how, found.detail), (How.STALE, "destination_unavailable"))
 
     def test_kept_elsewhere(self) -> None:
         """Content that is kept for another backend is kept: the store has it by its digest."""

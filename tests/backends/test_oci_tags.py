@@ -94,7 +94,7 @@ class BeforeTests(TagCase):
         self.pull("first")
         second = self.pull("second")
         self.break_down()
-        self.assertGiven(self.find("manifests/latest"), second, How.STALE, "http_response_status")
+        self.assertGiven(self.find("manifests/latest"), second, How.STALE, "destination_unavailable")
 
     def test_known_by_head(self) -> None:
         """It is remembered also where the new manifest was kept already, so that a HEAD was enough."""

@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
 from tests.functional.case import FunctionalCase
 from tests.functional.script import MIB, Answer
 
 
+class Quiet(SimpleHTTPRequestHandler):
+    """Python's own server of a directory, without a line for each request."""
+
+    def log_message(self, *arguments: Any) -> None:
+        """Nothing."""
+
+
+class DirectoryTests(FunctionalCase):
+    """A directory's page has links that are relative to an address with a slash."""
+
+    def test_wget_recursive(self) -> None:
+        """wget -r has a whole tree from a directory's name without its slash, cold and cached."""
+        tree = self.directory / "www" / "dist" / "tree"
+        (tree / "inner dir").mkdir(parents=True)
+        for name in ("a.txt", "b.txt", "inner dir/c.txt"):
+            (tree / name).write_text(name)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(self.directory / "www")))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        self.start_vault(base_url=f"http://127.0.0.1:{server.server_address[1]}/dist/")
+        for state in ("cold", "cached"):
+            target = self.directory / state
+            options = ("-r", "-nv", "-nH", "--trust-server-names", "-P", str(target))
+            done = self.run_client("wget", *options, f"{self.vault.url}/o/tree")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            for name in ("a.txt", "b.txt", "inner dir/c.txt"):
+                self.assertEqual((target / "o" / "tree" / name).read_text(), name, done.stderr)
+
+
 class RedirectTests(FunctionalCase):
-    """A client never sees a Location."""
+    """Where a redirect leads to another place, a client never sees a Location."""
 
     def test_redirect_to_another_host(self) -> None:
         """The object behind a redirect is served and kept under the name it was asked for."""

@@ -36,6 +36,17 @@ class ProxyTests(FunctionalCase):
         self.assertNotIn("proxy-authorization", origin.requests("/a")[0].headers)
         self.assertNotIn("proxy-word", self.vault.log())
 
+    def test_unknown_to_the_proxy(self) -> None:
+        """A proxy that wants another login is told as the cause."""
+        proxy = self.start_proxy(("me", "proxy-word"))
+        self.origin.put("/a", 1000)
+        self.start_vault(proxy=proxy.url.replace("//", "//me:wrong-word@"))
+        reply = self.get("/a")
+        self.assertEqual(reply.status, 502)
+        self.assertIn(b"the proxy 127.0.0.1:%d answered 407" % proxy.port, reply.body)
+        self.assertNotIn(b"wrong-word", reply.body)
+        self.assertEqual(self.origin.requests(), [])
+
     def test_proxy_down(self) -> None:
         """A proxy that cannot be reached is an outage."""
         proxy = self.start_proxy()

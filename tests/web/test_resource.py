@@ -8,7 +8,7 @@ import hashlib
 from twisted.internet.address import UNIXAddress
 
 from tests.memory import DATE, MODIFIED, Asked, Client, Rig, RigCase
-from vault.cache import NEAR_BYTES
+from vault.parts import NEAR_BYTES
 
 BODY = b"0123456789"
 STRONG = ('ETag: "1"', f"Last-Modified: {MODIFIED}", f"Date: {DATE}")
@@ -41,6 +41,12 @@ class FieldTests(RigCase):
             self.assertEqual(client.headers.get(name), value, name)
         self.assertEqual(client.body, BODY)
 
+    def test_absurd_date(self) -> None:
+        """An age that no 32 bits hold is told as the greatest that they do."""
+        rig = self.rig()
+        rig.fill("a", BODY, "Date: Mon, 01 Jan 0001 00:00:00 GMT")
+        self.assertEqual(rig.request("a").headers["age"], "2147483647")
+
     def test_outcomes(self) -> None:
         """X-Cache and Cache-Status tell what happened."""
         rig = self.rig()
@@ -52,7 +58,9 @@ class FieldTests(RigCase):
         self.assertEqual(miss.headers["x-cache"], "MISS")
         self.assertEqual(miss.headers["cache-status"], "ArtifactVault; fwd=uri-miss; fwd-status=200; stored")
         self.assertEqual(joined.headers["x-cache"], "JOINED")
-        self.assertEqual(joined.headers["cache-status"], "ArtifactVault; fwd=uri-miss; stored; collapsed")
+        self.assertEqual(
+            joined.headers["cache-status"], "ArtifactVault; fwd=uri-miss; fwd-status=200; stored; collapsed"
+        )
         rig.origin.answer = lambda asked: asked.answer(
             200, "Cache-Control: no-store", "Cache-Status: Up; hit", body=b"x"
         )
@@ -64,11 +72,12 @@ class FieldTests(RigCase):
 
     def test_remembered_errors(self) -> None:
         """An error that is told from memory does not say that somebody was asked: a remembered 404 is a hit."""
-        for status, fields, first, second in (
-            (404, (), "; fwd=uri-miss; detail=destination_not_found", "; hit; detail=destination_not_found"),
-            (410, (), "; fwd=uri-miss; detail=destination_not_found", "; hit; detail=destination_not_found"),
-            (429, ("Retry-After: 20",), "; fwd=uri-miss; detail=http_response_status", "; detail=http_response_status"),
+        for status, fields, kind, second in (
+            (404, (), "destination_not_found", "; hit; detail=destination_not_found"),
+            (410, (), "destination_not_found", "; hit; detail=destination_not_found"),
+            (429, ("Retry-After: 20",), "destination_unavailable", "; detail=destination_unavailable"),
         ):
+            first = f"; fwd=uri-miss; fwd-status={status}; detail={kind}"
             rig = self.rig()
             rig.origin.answer = lambda asked, status=status, fields=fields: asked.answer(status, *fields)
             for expected, word in ((first, "MISS"), (second, "MISS" if status == 429 else "HIT")):
@@ -224,6 +233,48 @@ class RangeTests(RigCase):
         self.assertEqual((client.status, client.headers["content-range"]), (416, "bytes */10"))
         self.assertTrue(client.whole)
 
+    def test_unsatisfiable_fields(self) -> None:
+        """A 416 has nothing of what the upstream said of the whole, which it does not send."""
+        fields = ("Content-Disposition: attachment", "X-Kept: 1", "Link: <x>", "Expires: 0", "Content-Language: en")
+        self.here.fill("d", BODY, *STRONG, *fields, "Server: theirs", "Cache-Control: max-age=5", "Age: 3")
+        client = self.here.request("d", "Range: bytes=10-")
+        self.assertEqual(client.status, 416)
+        names = {"server", "date", "x-cache", "cache-status", "content-range", "content-type", "content-length"}
+        self.assertEqual(set(client.headers), names | {"cache-control"})
+        self.assertEqual((client.headers["x-cache"], client.headers["cache-control"]), ("HIT", "no-store"))
+        self.assertNotIn("theirs", client.headers["server"])
+
+    def test_unsatisfiable_upstream(self) -> None:
+        """An upstream's own 416 is told as it is, with the length it names; what is kept is served all the same."""
+        for field, expected in (
+            ("Content-Range: bytes */10", "bytes */10"),
+            ("Content-Range: x", None),
+            ("X: y", None),
+        ):
+            rig = self.rig(ttl=100.0)
+            rig.origin.answer = lambda asked, field=field: asked.answer(
+                416, field, "Content-Disposition: x", body=b"no"
+            )
+            for fields in ((), ("Range: bytes=10-",)):
+                client = rig.request("a", *fields)
+                self.assertEqual((client.status, client.headers.get("content-range")), (416, expected))
+                self.assertNotIn("content-disposition", client.headers)
+                self.assertIsNone(rig.origin.last.get("Range"))
+            rig.fill()
+            rig.net.pass_time(1000)
+            self.assertEqual(rig.request("a").headers["x-cache"], "STALE")
+
+    def test_of_a_whole(self) -> None:
+        """An upstream's Content-Range on a 200 means nothing and is not passed on, nor is one on a part of it."""
+        self.here.fill("w", BODY, *STRONG, "Content-Range: bytes 0-9/99")
+        for fields, expected in (((), None), (("Range: bytes=5-",), "bytes 5-9/10")):
+            self.assertEqual(self.here.request("w", *fields).headers.get("content-range"), expected)
+        self.here.origin.answer = lambda asked: asked.answer(
+            200, "Content-Range: bytes 0-9/99", "Cache-Control: no-store", body=BODY
+        )
+        for method in ("GET", "HEAD"):
+            self.assertNotIn("content-range", self.here.request("x", method=method).headers)
+
     def test_ignored(self) -> None:
         """What is no range of bytes, or does not go with GET, is ignored."""
         for field in ("Range: bytes=x", "Range: items=0-1", "Range: bytes=4-2"):
@@ -278,7 +329,7 @@ class GrowingRangeTests(RigCase):
         self.assertEqual((client.status, client.body, client.whole), (206, data, True))
         self.assertEqual(client.headers["content-range"], f"bytes {start}-{start + len(data) - 1}/{self.SIZE}")
         self.assertEqual(client.headers["x-cache"], "BYPASS")
-        self.assertIn("fwd=partial", client.headers["cache-status"])
+        self.assertEqual(client.headers["cache-status"], "ArtifactVault; fwd=partial; fwd-status=206")
         self.assertEqual(len(rig.transfers), 1)
 
     def test_near(self) -> None:
@@ -287,6 +338,7 @@ class GrowingRangeTests(RigCase):
         client = rig.request("a", "Range: bytes=50-199")
         self.assertEqual((client.status, len(client.body)), (206, 50))
         self.assertEqual(client.headers["x-cache"], "JOINED")
+        self.assertIn("; fwd-status=200;", client.headers["cache-status"])  # what is sent is a part, what came is not
         rig.origin.last.send(bytes(100))
         rig.net.pass_time(1)
         self.assertTrue(client.whole)

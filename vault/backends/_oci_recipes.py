@@ -138,7 +138,7 @@ class Recipe:
         assert denied is not None
         if self.resource.kind == "blobs" and isinstance(denied, Refused):
             raise denied  # the repository is there; it may be a storage host that refuses
-        status = denied.upstream_status if isinstance(denied, Missing) else 404
+        status = denied.upstream_status if isinstance(denied, UpstreamError) else None
         what = f"{self.resource.name}/{self.resource.kind}/{self.resource.reference}"
         raise Unknown(CODES.get(self.resource.kind, "NAME_UNKNOWN"), f"{what}: {denied}", status)
 
@@ -247,7 +247,7 @@ class Recipe:
                 found = await look(listing, asked)
             except BrokenAnswer as error:
                 if self.resource.kind == "referrers" and error.upstream_status in WITHOUT_REFERRERS:
-                    raise Missing(str(error)) from error
+                    raise Missing(str(error), error.upstream_status) from error
                 raise
             found.head = heads.for_listing(found)
             return found

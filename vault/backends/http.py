@@ -38,6 +38,7 @@ class HTTPBackend(Backend):
             max_age=VOLATILE_TTL if self.ttl is None and listing else self.ttl,
             volatile_max_age=VOLATILE_TTL,
             backend=self.name,
+            slash_told=True,
         )
 
 

@@ -32,7 +32,7 @@ class Malformed(BadRequest):
 class Unknown(Missing):
     """There is no such image, manifest or blob, or none that the vault may read."""
 
-    def __init__(self, code: str, message: str, upstream_status: int = 404) -> None:
+    def __init__(self, code: str, message: str, upstream_status: int | None = None) -> None:
         super().__init__(message, upstream_status)
         self.code = code
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 
 from twisted.web.http import Request
 from twisted.web.http_headers import Headers
 
-from vault.errors import Missing, Moved, UpstreamError, VaultError
+from vault.errors import Missing, Moved, Slashed, Unsatisfied, UpstreamError, VaultError
 from vault.web.headers import CACHE_NAME, retry_after_value
 
 # What describes a representation that is not sent after all (RFC 9110 section 8), or how long it may be kept.
@@ -16,6 +17,7 @@ _REPRESENTATION = (
     b"Accept-Ranges",
     b"Age",
     b"Content-Digest",
+    b"Content-Disposition",
     b"Content-Encoding",
     b"Content-Language",
     b"Content-Location",
@@ -29,6 +31,7 @@ _REPRESENTATION = (
     b"Repr-Digest",
     b"Vary",
 )
+_UNSATISFIED = re.compile(r"bytes \*/[0-9]+")
 
 
 def reason_phrase(status: int) -> bytes:
@@ -101,20 +104,42 @@ def status_of(error: VaultError) -> int:
     return error.status
 
 
+def received_status(error: VaultError) -> int | None:
+    """The status that the upstream answered this very request with, where that is what ``error`` tells of."""
+    return error.upstream_status if isinstance(error, UpstreamError) and not error.remembered else None
+
+
+def proxy_status(error: VaultError, status: int) -> str | None:
+    """The ``Proxy-Status`` (RFC 9209) of an answer that tells of ``error`` by ``status``; None where there is none.
+
+    An upstream's status that is passed on as it is, now or from memory, is no error of a proxy.
+    """
+    passed_on = isinstance(error, (Missing, Unsatisfied)) and error.upstream_status == status
+    received = received_status(error)
+    parameters = [] if passed_on else [f"error={error.proxy_error}"]
+    if received is not None:
+        parameters.append(f"received-status={received}")
+    return "; ".join([CACHE_NAME, *parameters]) if parameters else None
+
+
 def respond_error(request: Request, error: VaultError, backend: str = "", form: Form | None = None) -> None:
     """Answer ``request`` with what went wrong, naming the ``backend`` where one is concerned, or in its own ``form``.
 
-    ``Proxy-Status`` carries the error type of RFC 9209 section 2.3; 429 and 503 carry ``Retry-After``, the error's own
-    or 5 seconds.
+    429 and 503 carry ``Retry-After``, the error's own or 5 seconds.
     """
     if isinstance(error, Moved):
         request.responseHeaders.setRawHeaders(b"Location", [error.location.encode("ascii")])
-        respond(request, error.status, str(error))
+        status = error.redirect if isinstance(error, Slashed) else error.status
+        respond(request, status, f"The address is {error.location}")
         return
     status = status_of(error)
     retry_after = None
     if status in (429, 503):
         retry_after = 5.0 if error.retry_after is None else error.retry_after
-    request.responseHeaders.setRawHeaders(b"Proxy-Status", [f"{CACHE_NAME}; error={error.proxy_error}".encode("ascii")])
+    told = proxy_status(error, status)
+    if told is not None:
+        request.responseHeaders.setRawHeaders(b"Proxy-Status", [told.encode("ascii")])
+    if isinstance(error, Unsatisfied) and _UNSATISFIED.fullmatch(error.content_range or ""):
+        request.setHeader(b"Content-Range", (error.content_range or "").encode("ascii"))
     text = str(error) or reason_phrase(status).decode("ascii")
     respond(request, status, f"{backend}: {text}" if backend else text, retry_after, form)

@@ -46,7 +46,8 @@ NOT_MODIFIED_FIELDS = frozenset(
 
 Fields = list[tuple[bytes, bytes]]
 
-_DROPPED = FRAMING | HOP_BY_HOP | PRIVATE_TO_UPSTREAM | {"age", "accept-ranges"}
+# What the vault says itself; of what is whole a Content-Range would be wrong (RFC 9110 section 14.4).
+_DROPPED = FRAMING | HOP_BY_HOP | PRIVATE_TO_UPSTREAM | {"content-range", "age", "accept-ranges"}
 
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 _FORWARDED = {How.MISS: "uri-miss", How.JOINED: "uri-miss", How.REVALIDATED: "stale", How.BYPASS: "bypass"}

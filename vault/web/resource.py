@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -18,14 +18,14 @@ from twisted.web.server import NOT_DONE_YET
 
 from vault.artifact import Artifact, Head
 from vault.body import ClientGone, Delivery, Part
-from vault.errors import Missing, Truncated, VaultError
-from vault.freshness import age, directives_of
+from vault.errors import Missing, Moved, Slashed, Truncated, VaultError
+from vault.freshness import age, directives_of, only_if_cached
 from vault.interfaces import IBackend, IBody, IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 from vault.web import conditional, ranges
 from vault.web.accesslog import redact
-from vault.web.errors import respond, respond_error, status_of
-from vault.web.headers import cache_status, not_modified_fields, repr_digest, response_fields
+from vault.web.errors import received_status, respond, respond_error, status_of
+from vault.web.headers import CACHE_NAME, cache_status, not_modified_fields, repr_digest, response_fields
 from vault.web.request import VaultRequest
 from vault.web.short import at_hand, give, send
 
@@ -117,6 +117,7 @@ class ArtifactResource(Resource):
         try:
             headers = request.joined_headers()
             if self._instance and self._instance in headers.get("via", ""):
+                request.setHeader(b"Proxy-Status", f"{CACHE_NAME}; error=proxy_loop_detected".encode("ascii"))
                 self._say(request, 508, "This request came from this very server: its upstream leads back to it.")
                 return
             wanted = self._wanted(headers)
@@ -143,15 +144,26 @@ class ArtifactResource(Resource):
         directives = directives_of(headers.get("cache-control", ""))
         no_cache = "no-cache" in directives or directives.get("max-age") == "0"
         assert request.channel is not None
-        return Asked(request.method == b"HEAD", no_cache, request.channel.notes)
+        return Asked(request.method == b"HEAD", no_cache, request.channel.notes, only_if_cached(directives))
 
     def _refuse(self, request: VaultRequest, error: VaultError) -> None:
         # RFC 9211: a remembered answer is a hit; of another remembered failure only that nobody was asked is true.
         hit = error.remembered and isinstance(error, Missing)
         told = "; hit" if hit else "" if error.remembered else "; fwd=uri-miss"
+        received = received_status(error)
+        told += "" if received is None else f"; fwd-status={received}"
+        told += f"; detail={error.proxy_error}"
+        if isinstance(error, Moved):
+            told = ""
+        if isinstance(error, Slashed):
+            told = f"; fwd=uri-miss; fwd-status={error.redirect}"
+            # A target in absolute form may be the upstream's own, without the prefix: there the relative one is right.
+            if request.absolute_form() is None:
+                error = copy(error)  # others may be told of it as well
+                error.location = (self.backend.prefix + self._path).partition("?")[0] + "/" + error.query
         request.cache_result = "HIT" if hit else "MISS"
         request.setHeader(b"X-Cache", request.cache_result.encode("ascii"))
-        request.setHeader(b"Cache-Status", f"ArtifactVault{told}; detail={error.proxy_error}".encode("ascii"))
+        request.setHeader(b"Cache-Status", f"{CACHE_NAME}{told}".encode("ascii"))
         respond_error(request, error, self.backend.name, self.backend.refusal(status_of(error), error))
 
     def _say(self, request: VaultRequest, status: int, text: str) -> None:
@@ -262,7 +274,7 @@ class ArtifactResource(Resource):
         try:
             spans = ranges.parse(asked, length)
         except ranges.Unsatisfiable:
-            self._set_fields(request, found, head)
+            self._set_outcome(request, found, head)  # and nothing else of the whole: this is about its length alone
             _unread(found)
             request.setHeader(b"Content-Range", ranges.unsatisfied_range(length).encode("ascii"))
             self._say(request, 416, f"The artifact has {length} bytes; none of those asked for.")
@@ -281,7 +293,8 @@ class ArtifactResource(Resource):
         if not body.complete and found.how is not How.BYPASS and found.ahead is not None:
             direct = await found.ahead(start, stop)
             if direct is not None:
-                found.body, found.how, found.fwd, found.stored = direct, How.BYPASS, "partial", False
+                found.body, found.how, found.fwd, found.fwd_status = direct, How.BYPASS, "partial", 206
+                found.stored = found.collapsed = False  # it was asked for alone, and is read by nobody else
         return Reply(206, [(start, stop)], stop - start, ranges.content_range(start, stop, length))
 
     def _head(self, found: Found) -> Head:
@@ -306,6 +319,10 @@ class ArtifactResource(Resource):
                 seen.add(name.lower())
         if found.body.sha256 is not None and found.body.complete:
             request.setHeader(b"Repr-Digest", repr_digest(found.body.sha256))
+        self._set_outcome(request, found, head)
+
+    def _set_outcome(self, request: VaultRequest, found: Found, head: Head) -> None:
+        """Say how the answer came about."""
         request.cache_result = found.how.x_cache
         request.setHeader(b"X-Cache", found.how.x_cache.encode("ascii"))
         status = cache_status(

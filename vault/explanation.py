@@ -1,0 +1,86 @@
+"""Explanation: which of the vault's errors a library's exception means, and its error type of RFC 9209."""
+
+from __future__ import annotations
+
+import errno
+
+from OpenSSL import SSL
+from twisted.internet import error as net
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseFailed, ResponseNeverReceived
+
+from vault.errors import (
+    BrokenAnswer,
+    ConnectionRefused,
+    CutAnswer,
+    NameNotFound,
+    ProxyRefused,
+    Timeout,
+    TLSFailed,
+    Unavailable,
+    UpstreamError,
+)
+from vault.proxy import TunnelRefused
+
+
+def explained(error: BaseException, host: str, proxy: str | None = None) -> UpstreamError:
+    """One of our errors for what a request failed with; with a ``proxy`` that was what it tried to connect to."""
+    peer = proxy or host
+    if isinstance(error, UpstreamError):
+        return error
+    for cause in causes(error):
+        if isinstance(cause, UpstreamError):
+            return cause
+        if isinstance(cause, (net.DNSLookupError, net.UnknownHostError)):
+            return NameNotFound(
+                f"the name of {proxy} could not be resolved" if proxy else f"the name {host} could not be resolved"
+            )
+        if isinstance(cause, (net.TimeoutError, net.TCPTimedOutError)):
+            return Timeout(f"no connection to {peer} within the connect timeout").named("connection_timeout")
+        if isinstance(cause, net.ConnectError):
+            return ConnectionRefused(f"no connection to {peer}: {_reason(cause)}").named(_kind_of_refusal(cause))
+        if isinstance(cause, TunnelRefused):
+            return unknown_to(peer) if cause.unknown else ConnectionRefused(str(cause))
+        if isinstance(cause, SSL.Error) or type(cause).__name__ in ("VerificationError", "CertificateError"):
+            reason = _reason(cause)
+            failed = TLSFailed(f"the certificate or TLS handshake of {host} is not acceptable: {reason}")
+            if isinstance(cause, SSL.Error) and "certificate" not in reason:
+                failed.named("tls_alert_received" if "alert" in reason else "tls_protocol_error")
+            return failed
+        if isinstance(cause, net.ConnectionLost | net.ConnectionDone | net.ConnectionAborted):
+            if isinstance(error, ResponseFailed) and not isinstance(error, ResponseNeverReceived):
+                cut = CutAnswer(f"{host} ended its answer within the head, or sent too large a head")
+                # The vault itself aborts at that.
+                return cut.named("http_response_header_section_size") if type(cause) is net.ConnectionAborted else cut
+            return Unavailable(f"{host} closed the connection without an answer").named("connection_terminated")
+    if isinstance(error, ResponseFailed):
+        return BrokenAnswer(f"{host} sent something that is not HTTP")
+    return BrokenAnswer(f"the answer of {host} could not be read ({type(error).__name__})")
+
+
+def unknown_to(proxy: str) -> ProxyRefused:
+    """The error for a 407 of the proxy of this name."""
+    return ProxyRefused(f"{proxy} answered 407: it does not let this vault through; check the backend's proxy setting")
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """The error and all that Twisted's failures name as its reasons."""
+    found = [error]
+    for reason in getattr(error, "reasons", None) or []:
+        if isinstance(reason, Failure) and reason.value is not None:
+            found += causes(reason.value)
+    return found
+
+
+def _kind_of_refusal(error: net.ConnectError) -> str:
+    if isinstance(error, net.NoRouteError) or error.osError in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+        return "destination_ip_unroutable"
+    return "connection_refused" if isinstance(error, net.ConnectionRefusedError) else "destination_unavailable"
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SSL.Error):
+        details = error.args[0] if error.args else []
+        return ", ".join(str(item[-1]) for item in details if item) or "the handshake failed"
+    text = getattr(error, "string", None) or str(error) or type(error).__name__
+    return str(text)
