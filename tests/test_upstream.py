@@ -16,7 +16,7 @@ from vault import errors
 from vault.explanation import explained
 from vault.hosts import MOST_HOSTS
 from vault.proxy import TunnelRefused
-from vault.upstream import Answer, origin_of
+from vault.upstream import Answer, Manner, origin_of
 
 URL = "http://origin.test/a"
 
@@ -44,7 +44,7 @@ class UpstreamCase(RigCase):
         self, rig: Rig, url: str = URL, *headers: tuple[str, str], method: str = "GET", counted_as: str = ""
     ) -> Answer:
         """The answer to a request."""
-        asking = rig.run(rig.upstream.ask(method, url, headers, counted_as=counted_as))
+        asking = rig.run(rig.upstream.ask(method, url, headers, Manner(counted_as=counted_as)))
         answer: Answer = self.successResultOf(asking)
         return answer
 
@@ -59,7 +59,7 @@ class UpstreamCase(RigCase):
         self, rig: Rig, url: str = URL, seconds: float = 1, method: str = "GET", counted_as: str = ""
     ) -> errors.UpstreamError:
         """The error that a request ends in."""
-        asking = rig.run(rig.upstream.ask(method, url, counted_as=counted_as))
+        asking = rig.run(rig.upstream.ask(method, url, (), Manner(counted_as=counted_as)))
         rig.net.pass_time(seconds)
         error = self.failureResultOf(asking).value
         self.assertIsInstance(error, errors.UpstreamError)
@@ -517,10 +517,10 @@ class LimitTests(UpstreamCase):
         rig.origin.answer = lambda asked: asked.head(200, length=10)
         long = [rig.run(rig.upstream.ask("GET", URL)) for _ in range(9)]
         self.assertEqual((len(rig.origin.requests), rig.free_slots()), (7, 1))
-        short = [rig.run(rig.upstream.ask(*what)) for what in (("HEAD", URL), ("GET", URL, (), True))]
+        short = [rig.run(rig.upstream.ask(*what)) for what in (("HEAD", URL), ("GET", URL, (), Manner(spare=True)))]
         self.assertEqual(rig.origin.requests[7].method, "HEAD")
         self.failureResultOf(short[1], errors.Unavailable)
-        waiting = [rig.run(rig.upstream.ask("GET", f"{URL}/short", short=True)) for _ in range(2)]
+        waiting = [rig.run(rig.upstream.ask("GET", f"{URL}/short", (), Manner(short=True))) for _ in range(2)]
         given_up = waiting.pop()
         given_up.cancel()
         self.failureResultOf(given_up)

@@ -6,6 +6,7 @@ What an upstream's status means for the client (SPEC: errors) is decided here, o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -37,7 +38,7 @@ from vault.freshness import retry_after
 from vault.interfaces import IBackend
 from vault.memory import Memory
 from vault.redirects import REDIRECTS, with_slash
-from vault.upstream import Upstream
+from vault.upstream import Manner, Upstream
 from vault.urls import mark_of, plain
 
 PAUSES = (0.1, 0.3, 1.0, 2.0)
@@ -150,20 +151,12 @@ class Sources:
         whatever token server it likes.
         """
         fields = artifact.headers + headers
-        counted = artifact.counted_as if method == "GET" else ""
+        counted_as = artifact.counted_as if method == "GET" else ""
+        manner = Manner(counted_as=counted_as, short=artifact.short, slash_told=slash_told)
         credentials = self.backend.credentials(artifact, url)
         try:
-            limit = BEGINS if hurried else None
-            answer = await self.upstream.ask(
-                method,
-                url,
-                fields + credentials,
-                spare,
-                limit=limit,
-                counted_as=counted,
-                short=artifact.short,
-                slash_told=slash_told,
-            )
+            first = replace(manner, limit=BEGINS if hurried else None, spare=spare)
+            answer = await self.upstream.ask(method, url, fields + credentials, first)
         except Timeout:
             self._silent.note(urlsplit(url).netloc, SILENT)
             raise
@@ -174,10 +167,7 @@ class Sources:
             credentials = await self.backend.authorize(artifact, challenge, partial(self._ask_named, answer.url))
             if not credentials:
                 raise self._error(answer)
-            fields += credentials
-            answer = await self.upstream.ask(
-                method, url, fields, counted_as=counted, short=artifact.short, slash_told=slash_told
-            )
+            answer = await self.upstream.ask(method, url, fields + credentials, manner)
         if answer.status == 401 and not self.upstream.configured(answer.url):
             answer.discard()
             raise self._error(answer)
@@ -209,7 +199,7 @@ class Sources:
     async def _ask_named(self, named_by: str, url: str, headers: Headers) -> tuple[Head, bytes]:
         """Ask a URL that an answer from ``named_by`` named; ``headers`` may hold credentials for its host."""
         self.upstream.check_named(named_by, url)
-        answer = await self.upstream.ask("GET", url, headers, confide=True, short=True)
+        answer = await self.upstream.ask("GET", url, headers, Manner(confide=True, short=True))
         return answer.head, await whole_body(answer, MAX_NAMED)
 
     def _error(self, answer: Answer, with_credentials: bool = False) -> UpstreamError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,6 +48,29 @@ MAX_LENGTH = 2**63 - 1
 """The bytes that a file can have."""
 
 STAND_IN = "http://upstream.invalid/"
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a request is made.
+
+    ``limit``: for how long (seconds) each host is waited for, where the options allow longer.
+    ``counted_as``: see ``Artifact.counted_as``; a host that has refused that is asked for anything else.
+    ``spare``: it fails where all connections to the host are in use, instead of waiting for one.
+    ``short``: the answer is soon over, as every one to HEAD: it is asked for before others.
+    ``confide``: credentials in its headers go to the host of the URL even if it is none of the configured ones.
+    ``slash_told``: a redirect that only adds a slash to the path is not followed: it is the answer.
+    """
+
+    limit: float | None = None
+    counted_as: str = ""
+    spare: bool = False
+    short: bool = False
+    confide: bool = False
+    slash_told: bool = False
+
+
+PLAIN = Manner()
 
 
 @implementer(IAgent)
@@ -113,32 +137,23 @@ class Upstream:
         """Close idle connections."""
         await self._pool.closeCachedConnections()
 
-    async def ask(
-        self, method: str, url: str, headers: Headers = (), spare: bool = False, confide: bool = False,
-        limit: float | None = None, counted_as: str = "", short: bool = False, slash_told: bool = False,
-    ) -> Answer:  # fmt: skip
-        """Send a request and wait for the head of the answer, following redirects; for ``limit`` seconds each.
+    async def ask(self, method: str, url: str, headers: Headers = (), manner: Manner = PLAIN) -> Answer:
+        """Send a request and wait for the head of the answer, following redirects.
 
-        A host that has refused what it counts apart (``Artifact.counted_as``) is asked for anything else.  A ``short``
-        answer, as every one to HEAD, is asked for before others.  With ``slash_told`` a redirect that only adds a slash
-        to the path is not followed: it is the answer.
-
-        With ``spare`` it fails where all connections to the host are in use, instead of waiting for one.  With
-        ``confide`` credentials in ``headers`` go to the host of ``url`` even if it is none of the configured ones.
         Raises UpstreamError; a status code, whatever it is, is an answer.
         """
-        trusted: bool | None = None if confide and origin_of(url) not in self._origins else True
+        trusted: bool | None = None if manner.confide and origin_of(url) not in self._origins else True
         asked = url
         for hop in range(MAX_REDIRECTS + 1):
             if trusted is not None or hop:
                 trusted = bool(trusted) and origin_of(url) in self._origins
             try:
-                answer = await self._ask_once(method, url, headers, trusted, spare, limit, counted_as, short)
+                answer = await self._ask_once(method, url, headers, trusted, manner)
             except UpstreamError as error:
                 error.redirected = hop > 0
                 raise
             location = answer.head.get("Location") if answer.status in REDIRECTS else None
-            if location is None or (slash_told and adds_slash(asked, url, location)):
+            if location is None or (manner.slash_told and adds_slash(asked, url, location)):
                 answer.asked = asked
                 return answer
             answer.discard()
@@ -174,20 +189,18 @@ class Upstream:
             raise ForbiddenTarget(f"{urlsplit(url).hostname} redirects to {host}, which the vault must not contact")
         return target._replace(fragment="").geturl()
 
-    async def _ask_once(
-        self, method: str, url: str, headers: Headers, trusted: bool | None, spare: bool, limit: float | None,
-        counted_as: str, short: bool,
-    ) -> Answer:  # fmt: skip
-        timeout = min(limit or math.inf, self.options.first_byte_timeout)
+    async def _ask_once(self, method: str, url: str, headers: Headers, trusted: bool | None, manner: Manner) -> Answer:
+        timeout = min(manner.limit or math.inf, self.options.first_byte_timeout)
+        counted_as = manner.counted_as
         authority = urlsplit(url).netloc
         host = self._hosts.of(authority)
         rest, from_everything = host.rest(counted_as, self._seconds())
         if rest > 0:
             wish = "asked to be left alone" if from_everything else f"wants to be asked for no {counted_as}"
             raise LeftAlone(f"{authority} {wish} for a while", rest)
-        if spare and host.slots.tokens <= self.options.max_connections // 2:
+        if manner.spare and host.slots.tokens <= self.options.max_connections // 2:
             raise Unavailable(f"all connections to {authority} are in use")
-        slot = host.slots.acquire(short or method == "HEAD")
+        slot = host.slots.acquire(manner.short or method == "HEAD")
         await self._within(slot, LONGEST_QUEUE, Crowded(f"all connections to {authority} are in use"))
         try:
             answer = await self._send(method, url, self._fields(url, headers, trusted), timeout, host.slots.release)
