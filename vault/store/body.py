@@ -22,6 +22,7 @@ from vault.artifact import Head
 from vault.errors import Truncated
 from vault.interfaces import IBody, Reader
 from vault.store.disk import Disk
+from vault.store.hashes import digest_of
 
 JUST_WRITTEN = 8 * 1024 * 1024
 """So many of the bytes that a fill wrote last are still in the kernel's memory: it need not be asked for them."""
@@ -93,16 +94,6 @@ def read_file(file: OpenFile, disk: Disk, offset: int, limit: int) -> bytes | De
     """Bytes of a file: at once where they are in memory, else when the disk has read them."""
     found = file.cached(offset, limit)
     return found if found else disk.run(file.read, offset, limit)
-
-
-def digest_of(file: OpenFile, algorithm: str) -> str:
-    """The digest of a whole file, in hexadecimal."""
-    digest = hashlib.new(algorithm)
-    offset = 0
-    while data := file.read(offset, 1024 * 1024):
-        digest.update(data)
-        offset += len(data)
-    return digest.hexdigest()
 
 
 @implementer(IBody)

@@ -19,9 +19,9 @@ from vault.artifact import TAKEN_UP, Head
 from vault.paths import key_of, safe_name
 from vault.store.body import OpenFile
 from vault.store.disk import Disk
+from vault.store.hashes import sha256_of
 from vault.store.index import Row, mark_of_file
 from vault.store.layout import PRIVATE
-from vault.store.placing import sha256_of
 
 if TYPE_CHECKING:
     from vault.store.store import Store

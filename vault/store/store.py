@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -23,6 +22,7 @@ from vault.artifact import ASKED, Digest, Head
 from vault.errors import StoreError
 from vault.paths import file_name
 from vault.store.body import GrowingBody, OpenFile, StoredBody
+from vault.store.checks import Checks
 from vault.store.disk import Disk
 from vault.store.held import HeldFiles
 from vault.store.index import Index, PartialRow, Row
@@ -31,7 +31,7 @@ from vault.store.opening import full, open_store
 from vault.store.partials import Partial, begin, boot_id, remove, sync
 from vault.store.placing import place
 from vault.store.recovery import adopt
-from vault.store.removal import forget, forget_unlinked, not_opened, recheck
+from vault.store.removal import forget, forget_unlinked, not_opened
 from vault.store.space import Options, Space
 from vault.store.twins import Twins
 from vault.store.writer import FillWriter
@@ -70,10 +70,10 @@ class Store:
         self.unlinked: dict[str, Row] = {}  # entries whose files went although their rows could not be removed
         self._opening = threading.Lock()
         self._places = [threading.Lock() for _ in range(64)]
-        self._checks: dict[str, list[Deferred[bool]]] = {}
         self._trouble: str | None = None
         self.space = Space(self)
         self._twins = Twins(self, disk)
+        self._checks = Checks(self, disk)
 
     def reconfigure(self, options: Options) -> None:
         """Take these options from now on."""
@@ -157,27 +157,12 @@ class Store:
                 return None
             found = os.fstat(file.descriptor)
             # A fill that is just taking the file's place has not written its row yet.
-            if not row.describes(found) and (key in self.filling or not await self._checked(row, file, found)):
+            if not row.describes(found) and (key in self.filling or not await self._checks.passes(row, file, found)):
                 return None
             self.held.keep(row, file, found)
         self.reading[key] = file
         self._used[key] = self.now()
         return StoredBody(row.head, row.length, row.sha256, file, self._disk)
-
-    async def _checked(self, row: Row, file: OpenFile, found: os.stat_result) -> bool:
-        """``recheck``, once for all who ask at the same time: it reads the whole file."""
-        waiter: Deferred[bool] = Deferred()
-        if row.key in self._checks:
-            self._checks[row.key].append(waiter)
-            return await waiter
-        self._checks[row.key] = []
-        result = False
-        try:
-            result = await self._disk.run(recheck, self, row, file, found)
-        finally:
-            for other in self._checks.pop(row.key):
-                other.callback(result)
-        return result
 
     async def _adopt(self, key: str) -> StoredBody | None:
         """While the index is being rebuilt, an entry is looked for where its file would be."""
