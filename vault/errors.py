@@ -195,3 +195,9 @@ class StoreError(VaultError):
 
 class StoreFull(StoreError):
     """There is no room on the cache's disk."""
+
+
+class Stopping(VaultError):
+    """The vault is being stopped: what would take long was given up."""
+
+    status = 503

@@ -136,7 +136,7 @@ class StoredBody:
 
     def hashed(self, algorithm: str) -> Deferred[str]:
         """The whole file's digest of another algorithm, in hexadecimal."""
-        return self._disk.run(digest_of, self.file, algorithm)
+        return self._disk.run(digest_of, self.file, algorithm, self._disk)
 
     def attach(self, reader: Reader) -> None:
         """The open file keeps the bytes; nothing else is needed."""

@@ -7,7 +7,9 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
+from vault.errors import Stopping
 from vault.store.body import OpenFile
 from vault.store.disk import Disk
 from vault.store.hashes import sha256_of
@@ -28,25 +30,28 @@ class Checks:
         self._waiting: dict[str, list[Deferred[bool]]] = {}
 
     async def passes(self, row: Row, file: OpenFile, found: os.stat_result) -> bool:
-        """True if the content is what it was; where not, the entry has been removed."""
+        """True if the content is what it was; where not, the entry has been removed.  Raises Stopping."""
         if row.key in self._waiting:
             waiter: Deferred[bool] = Deferred()
             self._waiting[row.key].append(waiter)
             return await waiter
         self._waiting[row.key] = []
-        result = False
+        result: bool | Failure = False
         try:
-            result = await self._disk.run(_check, self._store, row, file, found)
+            result = passed = await self._disk.run(_check, self._store, self._disk, row, file, found)
+            return passed
+        except Stopping:
+            result = Failure()
+            raise
         finally:
             for other in self._waiting.pop(row.key):
                 other.callback(result)
-        return result
 
 
-def _check(store: Store, row: Row, file: OpenFile, found: os.stat_result) -> bool:
+def _check(store: Store, disk: Disk, row: Row, file: OpenFile, found: os.stat_result) -> bool:
     """On a disk thread: see ``Checks.passes``; the file was touched, copied back or damaged."""
     try:
-        if found.st_size == row.length and sha256_of(file) == row.sha256:
+        if found.st_size == row.length and sha256_of(file, disk) == row.sha256:
             store.index.touch(row.of(found))
             return True
     except (OSError, ValueError, OverflowError, sqlite3.Error) as error:

@@ -1,4 +1,7 @@
-"""Hashes: the digests of files and of bodies that come, and how a file is read through for them."""
+"""Hashes: the digests of files and of bodies that come, and how a file is read through for them.
+
+To read GiBs takes long, and whoever stops the vault does not want to wait for it: what is read here is given up then.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vault.artifact import Digest
+from vault.errors import Stopping
+from vault.store.disk import Disk
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -16,13 +21,15 @@ if TYPE_CHECKING:
 Piece = bytes | bytearray | memoryview
 
 STEP = 1024 * 1024
-"""Bytes that are read at a time."""
+"""Bytes that are read at a time: between two of them it is seen that the vault is being stopped."""
 
 
-def pieces_of(file: OpenFile, length: int | None = None) -> Iterator[bytes]:
-    """On a disk thread: a file's bytes in order, to its end or to ``length``; raises OSError."""
+def pieces_of(file: OpenFile, disk: Disk, length: int | None = None) -> Iterator[bytes]:
+    """On a thread of ``disk``: a file's bytes in order, to its end or to ``length``; raises Stopping, OSError."""
     offset = 0
     while length is None or offset < length:
+        if disk.stopping:
+            raise Stopping("the vault is stopping")
         data = file.read(offset, STEP if length is None else min(STEP, length - offset))
         if not data:
             return
@@ -30,17 +37,17 @@ def pieces_of(file: OpenFile, length: int | None = None) -> Iterator[bytes]:
         offset += len(data)
 
 
-def digest_of(file: OpenFile, algorithm: str) -> str:
-    """The digest of a whole file, in hexadecimal; raises OSError."""
+def digest_of(file: OpenFile, algorithm: str, disk: Disk) -> str:
+    """The digest of a whole file, in hexadecimal; raises Stopping, OSError."""
     digest = hashlib.new(algorithm)
-    for data in pieces_of(file):
+    for data in pieces_of(file, disk):
         digest.update(data)
     return digest.hexdigest()
 
 
-def sha256_of(file: OpenFile) -> str:
-    """The digest by which the index knows a file; raises OSError."""
-    return digest_of(file, "sha256")
+def sha256_of(file: OpenFile, disk: Disk) -> str:
+    """The digest by which the index knows a file; raises Stopping, OSError."""
+    return digest_of(file, "sha256", disk)
 
 
 class Hashes:
@@ -63,11 +70,11 @@ class Hashes:
         if self._other is not None:
             self._other.update(data)
 
-    def read_prefix(self, file: OpenFile, length: int) -> None:
-        """Take in the bytes that an earlier fill left in the file; raises OSError."""
+    def read_prefix(self, file: OpenFile, length: int, disk: Disk) -> None:
+        """Take in the bytes that an earlier fill left in the file; raises Stopping, OSError."""
         self.broken = True
         count = 0
-        for data in pieces_of(file, length):
+        for data in pieces_of(file, disk, length):
             self.update(data)
             count += len(data)
         if count < length:

@@ -132,7 +132,7 @@ class Space:
                 gone += store.layout.partial_size(partial.name) or 0
                 store.layout.remove_partial(partial.name)
                 index.remove_partial(partial.key)
-        while gone < wanted:
+        while gone < wanted and not store.disk.stopping:
             with self._turn:
                 self._turn.notify_all()  # there may be room for others already
             rows = index.oldest(BATCH, skip)

@@ -57,7 +57,7 @@ class Store:
         self.options = options
         self.layout = Layout(root, options.dir_mode, options.file_mode)
         self.rebuilding = False
-        self._disk = disk
+        self.disk = disk
         self._clock = clock
         self.now = now
         self._index: Index | None = None
@@ -132,12 +132,12 @@ class Store:
             if writer.storing and self._clock.seconds() - writer.begun_at > YOUNG:
                 row = self._partial_row(key)
                 if row is not None and writer.written - row.durable > UNSYNCED:
-                    await self._disk.run(sync, self, writer, row, writer.written)
+                    await self.disk.run(sync, self, writer, row, writer.written)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
     async def find(self, key: str) -> StoredBody | None:
-        """The entry stored under ``key``, opened; None where there is none that is whole."""
+        """The entry stored under ``key``, opened; None where there is none that is whole.  Raises Stopping."""
         try:
             row = self.index.find(key)
         except (sqlite3.Error, ValueError) as error:
@@ -153,7 +153,7 @@ class Store:
             try:
                 file = OpenFile(self.layout.open(row.path))
             except OSError as error:
-                await self._disk.run(not_opened, self, row, error)
+                await self.disk.run(not_opened, self, row, error)
                 return None
             found = os.fstat(file.descriptor)
             # A fill that is just taking the file's place has not written its row yet.
@@ -162,12 +162,12 @@ class Store:
             self.held.keep(row, file, found)
         self.reading[key] = file
         self._used[key] = self.now()
-        return StoredBody(row.head, row.length, row.sha256, file, self._disk)
+        return StoredBody(row.head, row.length, row.sha256, file, self.disk)
 
     async def _adopt(self, key: str) -> StoredBody | None:
         """While the index is being rebuilt, an entry is looked for where its file would be."""
         try:
-            if key in self.filling or not await self._disk.run(adopt, self, "/".join(file_name(key))):
+            if key in self.filling or not await self.disk.run(adopt, self, "/".join(file_name(key))):
                 return None
             row = self.index.find(key)
             if row is None:
@@ -176,7 +176,7 @@ class Store:
         except (OSError, ValueError, OverflowError, sqlite3.Error):
             return None
         self.reading[key] = file
-        return StoredBody(row.head, row.length, row.sha256, file, self._disk)
+        return StoredBody(row.head, row.length, row.sha256, file, self.disk)
 
     async def adopt_twin(self, key: str, digest: Digest, head: Head | None = None) -> StoredBody | None:
         """Content stored under another key, made the entry of this key too; None where there is none.
@@ -196,7 +196,7 @@ class Store:
         """The upstream confirmed an entry: keep the head it sent with that."""
         body.head = head
         try:
-            await self._disk.run(self.index.renew, key, body.sha256, head)
+            await self.disk.run(self.index.renew, key, body.sha256, head)
         except sqlite3.Error as error:
             self.report(f"the new head of {plain(key)} could not be written", error)
 
@@ -208,7 +208,7 @@ class Store:
             self.report(f"{plain(key)} could not be removed", error)
             return
         if row is not None:
-            await self._disk.run(forget, self, [row])
+            await self.disk.run(forget, self, [row])
 
     def place_lock(self, path: str) -> threading.Lock:
         """Held while a file and its row change together."""
@@ -257,13 +257,13 @@ class Store:
         row = PartialRow(key, name, noted, length, durable, self.boot, self.now())
         self.beginning.add(key)
         try:
-            file, start = await self._disk.run(begin, self, row, start)
+            file, start = await self.disk.run(begin, self, row, start)
         except (OSError, sqlite3.Error) as error:
             self.report(f"{plain(key)} is passed through, not stored", error)
             return self.pass_through(key, head, length, digest)
         finally:
             self.beginning.discard(key)
-        body = GrowingBody(head, length, file, self._disk, self._clock)
+        body = GrowingBody(head, length, file, self.disk, self._clock)
 
         def commit(writer: FillWriter) -> None:
             place(self, writer, name)
@@ -274,7 +274,7 @@ class Store:
                 self.report("no room could be made", error)
 
         writer = FillWriter(
-            key, body, self._disk, digest, start, commit, self.space.make_room, self.report, self.options.max_size
+            key, body, self.disk, digest, start, commit, self.space.make_room, self.report, self.options.max_size
         )
         writer.begun_at = self._clock.seconds()
         self.filling[key] = writer
@@ -284,7 +284,7 @@ class Store:
         self, key: str, head: Head, length: int | None, digest: Digest | None = None, floor: int = 0
     ) -> FillWriter:
         """A writer whose body is only handed on; its first byte is the one at ``floor``."""
-        return FillWriter(key, GrowingBody(head, length, None, self._disk, self._clock, floor), self._disk, digest)
+        return FillWriter(key, GrowingBody(head, length, None, self.disk, self._clock, floor), self.disk, digest)
 
     def reopen(self) -> None:
         """The cache directory was removed under a running vault: begin an empty one.  Or it could not be opened yet."""
@@ -325,7 +325,7 @@ class Store:
             row = self._partial_row(key) if keep else None
             keep = row is not None
             if row is not None:
-                await self._disk.run(sync, self, writer, row, writer.written)
+                await self.disk.run(sync, self, writer, row, writer.written)
                 keep = not writer.lost
         finally:
             del self.filling[key]
@@ -335,7 +335,7 @@ class Store:
 
     async def discard(self, key: str) -> None:
         """Remove what an earlier fill left."""
-        await self._disk.run(remove, self, key)
+        await self.disk.run(remove, self, key)
 
     # -- health -----------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from vault.artifact import Digest
-from vault.errors import DigestMismatch, Truncated
+from vault.errors import DigestMismatch, Stopping, Truncated
 from vault.store.body import GrowingBody
 from vault.store.disk import Disk
 from vault.store.hashes import Hashes, Piece
@@ -107,7 +107,7 @@ class FillWriter:
                 body.publish(start)
             else:
                 body.publish(max(0, start - 1))  # see _visible
-            self._run(disk.run(self.hashes.read_prefix, body.file, start))
+            self._run(disk.run(self.hashes.read_prefix, body.file, start, disk))
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """Take bytes from this push producer from now on."""
@@ -249,7 +249,12 @@ class FillWriter:
             self._busy = False
             error = getattr(failure, "value", None)
             assert isinstance(error, BaseException)
-            self._stop_storing(error)
+            if isinstance(error, Stopping):
+                # What an earlier fill left was not read to its end.  It stays, with what has come since behind it.
+                self.body.fail(Truncated(str(error)))
+                self._flush()
+            else:
+                self._stop_storing(error)
 
         def after(result: None) -> None:
             if not self._busy and self._idle:
