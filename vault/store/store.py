@@ -65,7 +65,7 @@ class Store:
         self._used: dict[str, float] = {}
         self.reading: WeakValueDictionary[str, OpenFile] = WeakValueDictionary()
         self.held = HeldFiles()
-        self.beginning: set[str] = set()
+        self.beginning: dict[str, int] = {}  # in order, with the bytes that are to come
         self.filling: dict[str, FillWriter] = {}
         self.unlinked: dict[str, Row] = {}  # entries whose files went although their rows could not be removed
         self._opening = threading.Lock()
@@ -255,15 +255,6 @@ class Store:
         durable = 0 if resume is None else resume.durable
         noted = head.with_headers({ASKED: mark_of(asked)}) if asked and resume is None else head
         row = PartialRow(key, name, noted, length, durable, self.boot, self.now())
-        self.beginning.add(key)
-        try:
-            file, start = await self.disk.run(begin, self, row, start)
-        except (OSError, sqlite3.Error) as error:
-            self.report(f"{plain(key)} is passed through, not stored", error)
-            return self.pass_through(key, head, length, digest)
-        finally:
-            self.beginning.discard(key)
-        body = GrowingBody(head, length, file, self.disk, self._clock)
 
         def commit(writer: FillWriter) -> None:
             place(self, writer, name)
@@ -273,12 +264,21 @@ class Store:
             except (OSError, sqlite3.Error) as error:
                 self.report("no room could be made", error)
 
-        writer = FillWriter(
-            key, body, self.disk, digest, start, commit, self.space.make_room, self.report, self.options.max_size
-        )
-        writer.begun_at = self._clock.seconds()
-        self.filling[key] = writer
-        return writer
+        self.beginning[key] = 0 if length is None else length - start
+        try:
+            file, start = await self.disk.run(begin, self, row, start)
+            body = GrowingBody(head, length, file, self.disk, self._clock)
+            writer = FillWriter(
+                key, body, self.disk, digest, start, commit, self.space.make_room, self.report, self.options.max_size
+            )
+            writer.begun_at = self._clock.seconds()
+            self.filling[key] = writer
+            return writer
+        except (OSError, sqlite3.Error) as error:
+            self.report(f"{plain(key)} is passed through, not stored", error)
+            return self.pass_through(key, head, length, digest)
+        finally:
+            self.beginning.pop(key, None)  # not before it is filling: at no time is its partial file nobody's
 
     def pass_through(
         self, key: str, head: Head, length: int | None, digest: Digest | None = None, floor: int = 0
