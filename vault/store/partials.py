@@ -79,7 +79,7 @@ def sync(store: Store, writer: FillWriter, row: PartialRow, written: int) -> Non
     """Bring what a fill has written to the medium, and note that."""
     try:
         assert writer.body.file is not None
-        os.fdatasync(writer.body.file.descriptor)
+        _sync_data(writer.body.file.descriptor)
         if store.filling.get(writer.key) is writer and not writer.body.complete:
             store.index.put_partial(
                 PartialRow(row.key, row.name, row.head, row.length, written, store.boot, store.now())
@@ -89,6 +89,10 @@ def sync(store: Store, writer: FillWriter, row: PartialRow, written: int) -> Non
         store.report("a fill could not be synced", error)
     except sqlite3.Error as error:
         store.report("a fill could not be noted", error)
+
+
+def _sync_data(descriptor: int) -> None:
+    getattr(os, "fdatasync", os.fsync)(descriptor)  # macOS has only the one that also brings the file's times along
 
 
 def remove(store: Store, key: str) -> None:
