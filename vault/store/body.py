@@ -233,13 +233,11 @@ class GrowingBody:
         """The bytes that wait in memory for readers."""
         return self.size - self._window_start if self._window else 0
 
-    def publish(self, size: int, first_of_all: Callable[[], None] | None = None) -> None:
-        """The file now has ``size`` bytes that may be read; ``first_of_all`` is called before the readers are told."""
+    def publish(self, size: int) -> None:
+        """The file now has ``size`` bytes that may be read."""
         first = self.size == 0
         self.size = self.on_disk = size
         self._window_start = size
-        if first_of_all is not None:
-            first_of_all()
         self._wake(at_once=first)
 
     def spill(self, *pieces: bytes) -> None:
