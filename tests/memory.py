@@ -329,6 +329,8 @@ class InlineDisk:
     ``error`` is what every attempt to write a body then fails with.
     """
 
+    stopping = False
+
     def __init__(self) -> None:
         self.held = False
         self.error: OSError | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -720,6 +721,23 @@ class MemoryTests(SynchronousTestCase):
             memory.note(str(number), 10)
         self.assertIsNone(memory.get("0"))
         self.assertIsNotNone(memory.get("1"))
+
+    def test_long_keys(self) -> None:
+        """Long keys are told apart and forgotten as short ones are, and take no more room."""
+        memory = Memory(Clock().seconds)
+        long = "k" * 10_000
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for number in range(100):
+            memory.note(f"{long}{number}", 10)
+        self.assertLess(tracemalloc.get_traced_memory()[0], 100_000)
+        memory.forget(f"{long}0")
+        self.assertIsNone(memory.get(f"{long}0"))
+        self.assertIsNotNone(memory.get(f"{long}1"))
+        memory.note(f"{long}1", 0)
+        self.assertIsNone(memory.get(f"{long}1"))
+        memory.note(f"{long}\udc80", 10)
+        self.assertIsNotNone(memory.get(f"{long}\udc80"))
 
 
 class FarTests(RigCase):

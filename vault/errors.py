@@ -247,5 +247,7 @@ class StoreError(VaultError):
     proxy_error = "proxy_internal_error"
 
 
-class StoreFull(StoreError):
-    """There is no room on the cache's disk."""
+class Stopping(VaultError):
+    """The vault is being stopped: what would take long was given up."""
+
+    status = 503

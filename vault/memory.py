@@ -5,29 +5,37 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable
+from hashlib import blake2b
 
 from vault.errors import VaultError
 
 MEMORY = 10_000
 
+LONGEST = 100
+"""Characters of the longest key that is kept itself: of a longer one, of which a client may make up any, its digest is.
+
+So memory is bounded as the number of keys is: by some 10 MiB.
+"""
+
 
 class Memory:
     """What was noticed about keys, each for a while: a bounded mapping of key to (until, what).
 
-    ``now`` gives seconds that never go back, see ``vault.rate.steady``.
+    ``now`` gives seconds that never go back, see ``vault.clock.steady``.
     """
 
     def __init__(self, now: Callable[[], float], limit: int = MEMORY) -> None:
         self._now = now
         self._limit = limit
-        self._notes: OrderedDict[str, tuple[float, VaultError | None]] = OrderedDict()
+        self._notes: OrderedDict[str | bytes, tuple[float, VaultError | None]] = OrderedDict()
 
     def note(self, key: str, seconds: float, what: VaultError | None = None) -> None:
         """Remember for ``seconds``."""
-        self._notes.pop(key, None)
+        short = _short(key)
+        self._notes.pop(short, None)
         if seconds > 0:
             # A copy: an error that was raised holds, by its traceback, the whole request.
-            self._notes[key] = (self._now() + seconds, copy.copy(what))
+            self._notes[short] = (self._now() + seconds, copy.copy(what))
         while self._notes:
             oldest = next(iter(self._notes.values()))
             if len(self._notes) <= self._limit and oldest[0] > self._now():
@@ -36,15 +44,20 @@ class Memory:
 
     def forget(self, key: str) -> None:
         """Remember no longer."""
-        self._notes.pop(key, None)
+        self._notes.pop(_short(key), None)
 
     def get(self, key: str) -> tuple[float, VaultError | None] | None:
         """What is remembered, with the seconds it has left."""
-        found = self._notes.get(key)
+        short = _short(key)
+        found = self._notes.get(short)
         if found is None:
             return None
         left = found[0] - self._now()
         if left <= 0:
-            del self._notes[key]
+            del self._notes[short]
             return None
         return left, found[1]
+
+
+def _short(key: str) -> str | bytes:
+    return key if len(key) <= LONGEST else blake2b(key.encode("utf-8", "surrogatepass"), digest_size=20).digest()

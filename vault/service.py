@@ -55,6 +55,9 @@ RESET = 2.0
 WORKERS = 2.0
 """Seconds for which the end waits for what is being computed: nobody is there any more who wants it."""
 
+DISK = 5.0
+"""Seconds for which the end waits for a disk at a time, which is far more than one needs that answers at all."""
+
 SWITCH = 0.0005
 """Seconds for which a thread that computes may keep the others waiting.
 
@@ -236,6 +239,7 @@ class VaultService(Service):
             self._reactor.stop()
         elif self._site is not None:
             self._site.abort_all()  # asked a second time: whoever asks does not want to wait
+            self._disk.stopping = True
 
     async def _look_after(self) -> None:
         try:
@@ -295,8 +299,6 @@ class VaultService(Service):
         self.log.info("stopping")
         if self._care is not None and self._care.running:
             self._care.stop()
-            assert self._cared is not None
-            await self._cared  # what it is just doing uses the index
         await DeferredList([listener.close() for listener in self._listeners], consumeErrors=True)
         if self._site is not None:
             drained = self._site.drain()
@@ -306,27 +308,32 @@ class VaultService(Service):
                 except DeferredTimeout:
                     self.log.warn("transfers did not end in time; they are cut off")
             await self._cut_off(self._site)
-        saved = DeferredList([part.kitchen.stop() for part in self._parts.values()])
-        if not saved.called:
-            with contextlib.suppress(DeferredTimeout):
-                await saved.addTimeout(SAVING, self._reactor)
-        for cache in [*self._retired, *(cache for part in self._parts.values() for cache in part.kitchen.caches)]:
-            await cache.stop()
+        self._disk.stopping = True  # nobody is there any more who waits for a file to be read through
+        await self._within(SAVING, DeferredList([part.kitchen.stop() for part in self._parts.values()]))
+        await self._within(DISK, ensureDeferred(self._end_fills()))
+        if self._cared is not None:
+            await self._within(DISK, self._cared)  # what it is just doing uses the index
         await self._store.close()
         for upstream in [upstream for part in self._parts.values() for upstream in part.upstreams]:
             await upstream.close()
         self._workers.stop(WORKERS)
-        self._disk.stop()
+        self._disk.stop(WORKERS)
         self.log.info("stopped")
+
+    async def _end_fills(self) -> None:
+        for cache in [*self._retired, *(cache for part in self._parts.values() for cache in part.kitchen.caches)]:
+            await cache.stop()  # one after the other: they share the table of what is being fetched
+
+    async def _within(self, seconds: float, over: Deferred[Any]) -> None:
+        if not over.called:
+            with contextlib.suppress(DeferredTimeout):
+                await over.addTimeout(seconds, self._reactor)
 
     async def _cut_off(self, site: VaultSite) -> None:
         # Resets and access log lines come with a turn of the reactor; a process that ends before closes the sockets in
         # an orderly way, and what has no length then looks whole.
         site.abort_all()
-        gone = site.drain()
-        if not gone.called:
-            with contextlib.suppress(DeferredTimeout):
-                await gone.addTimeout(RESET, self._reactor)
+        await self._within(RESET, site.drain())
 
 
 def trusted(config: BackendConfig) -> tuple[bytes, ...]:

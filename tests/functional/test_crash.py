@@ -6,9 +6,11 @@ import contextlib
 import random
 import re
 import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from tests.functional.case import FunctionalCase
 from tests.functional.content import Content, sha256_of_file
@@ -131,6 +133,40 @@ class StopTests(FunctionalCase):
         """Ask, and do not mind when the vault dies."""
         with contextlib.suppress(OSError):
             self.get(path)
+
+
+class StopWhileReadingTests(FunctionalCase):
+    """SIGTERM, while a file is read that takes minutes."""
+
+    def read_long(self, **top: Any) -> None:
+        """Start a vault on a directory with a large file that it does not know, and ask for it."""
+        self.vault = self.new_vault(top=top)
+        file = self.kept("/large")
+        file.parent.mkdir(parents=True)
+        with file.open("wb") as sparse:
+            sparse.truncate(256 << 30)
+        self.vault.start()
+        client = socket.create_connection(("127.0.0.1", self.vault.port), timeout=10)
+        self.addCleanup(client.close)
+        client.sendall(b"GET /o/large HTTP/1.0\r\n\r\n")
+        time.sleep(0.3)
+
+    def test_in_time(self) -> None:
+        """It is given up, and the file is left for the next start."""
+        self.read_long()
+        began = time.monotonic()
+        self.assertEqual(self.vault.terminate(), 0)
+        self.assertLess(time.monotonic() - began, 5)
+        self.assertTrue(self.kept("/large").exists())
+
+    def test_at_once(self) -> None:
+        """A second SIGTERM ends the time that the transfers have."""
+        self.read_long(shutdown_timeout=60)
+        began = time.monotonic()
+        self.vault.signal(signal.SIGTERM)
+        self.vault.wait_for_log("stopping")
+        self.assertEqual(self.vault.terminate(), 0)
+        self.assertLess(time.monotonic() - began, 5)
 
 
 class DamageTests(FunctionalCase):

@@ -31,6 +31,8 @@ class Killed(BaseException):
 class InlineDisk:
     """A Disk that does everything at once."""
 
+    stopping = False
+
     def run(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         """Call the function here and now."""
         try:
@@ -45,6 +47,8 @@ class InlineDisk:
 
 class SteppedDisk:
     """A Disk that works when it is told to: ``work`` does the next job, ``report`` tells of the oldest done one."""
+
+    stopping = False
 
     def __init__(self) -> None:
         self.waiting: list[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]] = []

@@ -253,6 +253,24 @@ class BootTests(StoreCase):
         assert row is not None
         self.assertEqual(row.durable, 20 << 20)
 
+    def test_without_fdatasync(self) -> None:
+        """Where the system has only fsync, as macOS, a fill is synced by that."""
+        synced: list[int] = []
+        self.patch(os, "fsync", synced.append)
+        if hasattr(os, "fdatasync"):
+            self.addCleanup(setattr, os, "fdatasync", os.fdatasync)
+            del os.fdatasync
+        store = self.open()
+        writer = self.begin(store, "b/key")
+        writer.write(DATA)
+        assert writer.body.file is not None
+        descriptor = writer.body.file.descriptor
+        self.wait(store.ended(writer, keep=True))
+        self.assertIn(descriptor, synced)
+        row = store.index.partial("b/key")
+        assert row is not None
+        self.assertEqual(row.durable, len(DATA))
+
     def test_noted_at_the_end(self) -> None:
         """A fill that is stopped and kept is synced, so that even a start of the machine anew loses nothing of it."""
         store = self.open()

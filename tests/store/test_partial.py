@@ -7,10 +7,13 @@ import hashlib
 import os
 from pathlib import Path
 
-from tests.store.fakes import DATED, Follower, StoreCase
+from twisted.internet.defer import Deferred, ensureDeferred
+
+from tests.store.fakes import DATED, Follower, SteppedDisk, StoreCase
 from vault.artifact import Digest
 from vault.errors import Truncated
 from vault.store.store import Store
+from vault.store.writer import FillWriter
 
 DATA = bytes(range(256)) * 8
 
@@ -174,3 +177,45 @@ class PartialTests(StoreCase):
         self.assertIsNone(self.wait(store.partial("b/file")))
         self.begin(store, "b/file", len(DATA)).write(DATA)
         self.assertEqual(outside.read_bytes(), b"secret")
+
+
+class BeginningTests(StoreCase):
+    """Fills of which the disk has not told yet that they have begun."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = self.open()
+        self.stepped = self.store.disk = SteppedDisk()
+
+    def create(self, key: str, length: int) -> Deferred[FillWriter]:
+        """Have a fill begin."""
+        return ensureDeferred(self.store.create(key, DATED, length, None))
+
+    def test_not_removed(self) -> None:
+        """What an earlier fill left is to go, but another fill has just taken its place: that one is stored."""
+        creating = self.create("b/file", len(DATA))
+        self.stepped.work()
+        removing = ensureDeferred(self.store.discard("b/file"))
+        self.stepped.work()
+        self.stepped.report()
+        self.stepped.report()
+        self.successResultOf(removing)
+        writer = self.successResultOf(creating)
+        writer.write(DATA)
+        ending = ensureDeferred(writer.finish())
+        self.stepped.drain()
+        self.successResultOf(ending)
+        self.successResultOf(ensureDeferred(self.store.ended(writer, keep=False)))
+        self.assertEqual((self.files(), self.store.problems()), ({"b/file": DATA}, []))
+
+    def test_room_for_one(self) -> None:
+        """Of two that begin at the same time and are too large for the disk together, the first is stored."""
+        self.patch(self.store.layout, "space", lambda: (15_000, 100_000))
+        creating = [self.create(f"b/{number}", 10_000) for number in range(2)]
+        for _ in creating:
+            self.stepped.work()
+        for _ in creating:
+            self.stepped.report()
+        self.assertEqual([self.successResultOf(created).storing for created in creating], [True, False])
+        (row,) = self.store.index.partials()
+        self.assertEqual(row.key, "b/0")

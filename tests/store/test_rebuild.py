@@ -13,8 +13,9 @@ from twisted.internet.defer import ensureDeferred
 from tests.store.fakes import DATED, Follower, SteppedDisk, StoreCase
 from vault.artifact import Digest, Head
 from vault.errors import Truncated
-from vault.store import placing, recovery
+from vault.store import hashes, recovery
 from vault.store.body import OpenFile
+from vault.store.disk import Disk
 from vault.store.recovery import rebuild
 from vault.store.store import Store
 
@@ -250,10 +251,10 @@ class RebuildTests(StoreCase):
             path.unlink()
         for error in (OverflowError("too large"), ValueError("no text"), OSError("unreadable")):
 
-            def sha256_of(file: OpenFile, error: Exception = error) -> str:
+            def sha256_of(file: OpenFile, disk: Disk, error: Exception = error) -> str:
                 if os.fstat(file.descriptor).st_size == len(DATA):
                     raise error
-                return placing.sha256_of(file)
+                return hashes.sha256_of(file, disk)
 
             self.patch(recovery, "sha256_of", sha256_of)
             store = self.open(rebuilt=False)

@@ -131,7 +131,7 @@ class CommitTests(StoreCase):
         self.fill(store, "b/file", b"old")
         disk = SteppedDisk()
         writer = self.begin(store, "b/file")
-        store._disk = writer._disk = writer.body._disk = disk
+        store.disk = writer._disk = writer.body._disk = disk
         follower = Follower(writer.body)
         writer.write(b"new content")
         finished = ensureDeferred(writer.finish())

@@ -22,6 +22,7 @@ from vault.artifact import Head
 from vault.errors import Truncated
 from vault.interfaces import IBody, Reader
 from vault.store.disk import Disk
+from vault.store.hashes import digest_of
 
 JUST_WRITTEN = 8 * 1024 * 1024
 """So many of the bytes that a fill wrote last are still in the kernel's memory: it need not be asked for them."""
@@ -95,16 +96,6 @@ def read_file(file: OpenFile, disk: Disk, offset: int, limit: int) -> bytes | De
     return found if found else disk.run(file.read, offset, limit)
 
 
-def digest_of(file: OpenFile, algorithm: str) -> str:
-    """The digest of a whole file, in hexadecimal."""
-    digest = hashlib.new(algorithm)
-    offset = 0
-    while data := file.read(offset, 1024 * 1024):
-        digest.update(data)
-        offset += len(data)
-    return digest.hexdigest()
-
-
 @implementer(IBody)
 class StoredBody:
     """A stored entry, opened for reading."""
@@ -145,7 +136,7 @@ class StoredBody:
 
     def hashed(self, algorithm: str) -> Deferred[str]:
         """The whole file's digest of another algorithm, in hexadecimal."""
-        return self._disk.run(digest_of, self.file, algorithm)
+        return self._disk.run(digest_of, self.file, algorithm, self._disk)
 
     def attach(self, reader: Reader) -> None:
         """The open file keeps the bytes; nothing else is needed."""
@@ -242,13 +233,11 @@ class GrowingBody:
         """The bytes that wait in memory for readers."""
         return self.size - self._window_start if self._window else 0
 
-    def publish(self, size: int, first_of_all: Callable[[], None] | None = None) -> None:
-        """The file now has ``size`` bytes that may be read; ``first_of_all`` is called before the readers are told."""
+    def publish(self, size: int) -> None:
+        """The file now has ``size`` bytes that may be read."""
         first = self.size == 0
         self.size = self.on_disk = size
         self._window_start = size
-        if first_of_all is not None:
-            first_of_all()
         self._wake(at_once=first)
 
     def spill(self, *pieces: bytes) -> None:

@@ -17,7 +17,12 @@ Work = Callable[["_DiskThread"], None]
 
 
 class Disk(Protocol):
-    """Runs blocking functions so that the caller does not wait."""
+    """Runs blocking functions so that the caller does not wait.
+
+    ``stopping`` becomes True when what takes long is to be given up: what is run looks at it from time to time.
+    """
+
+    stopping: bool
 
     def run(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
         """Call ``function(*arguments)`` elsewhere; fires with its result, on the reactor's thread."""
@@ -37,6 +42,7 @@ class ThreadedDisk:
     """
 
     def __init__(self, reactor: Any, threads: int = 8) -> None:
+        self.stopping = False
         self._reactor = reactor
         self._limit = threads
         self._backlog: deque[Work] = deque()

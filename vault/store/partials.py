@@ -54,28 +54,37 @@ def begin(store: Store, row: PartialRow, start: int) -> tuple[OpenFile, int]:
 
 
 def _open(store: Store, row: PartialRow, start: int) -> tuple[OpenFile, int]:
-    promised = sum(
-        max(0, writer.body.length - writer.written)
-        for writer in list(store.filling.values())
-        if writer.storing and writer.body.length is not None
-    )
     # A body of unknown length asks for more while it comes, see FillWriter.
-    if not store.space.make_room((0 if row.length is None else row.length - start) + promised):
+    if not store.space.make_room((0 if row.length is None else row.length - start) + _promised(store, row.key)):
         raise OSError(errno.ENOSPC, "no room" if row.length is None else f"no room for {row.length} bytes")
-    file = OpenFile(store.layout.open_partial(row.name, fresh=start == 0))
-    if os.fstat(file.descriptor).st_size < start:
-        start, row = 0, replace(row, durable=0)  # it has gone since it was looked at
-    # Cut before it is noted: once the row has this boot's name, the size of the file is believed.
-    os.ftruncate(file.descriptor, start)
-    store.index.put_partial(row)
+    with store.place_lock(row.name):  # who removes it meanwhile does so before it is opened, or not at all
+        file = OpenFile(store.layout.open_partial(row.name, fresh=start == 0))
+        if os.fstat(file.descriptor).st_size < start:
+            start, row = 0, replace(row, durable=0)  # it has gone since it was looked at
+        # Cut before it is noted: once the row has this boot's name, the size of the file is believed.
+        os.ftruncate(file.descriptor, start)
+        store.index.put_partial(row)
     return file, start
+
+
+def _promised(store: Store, key: str) -> int:
+    """The bytes that are still to come for other fills: those that run, and those that began before this one."""
+    promised: dict[str, int] = {}
+    for other, size in list(store.beginning.items()):
+        if other == key:
+            break
+        promised[other] = size
+    for writer in list(store.filling.values()):
+        if writer.storing and writer.body.length is not None:
+            promised[writer.key] = max(0, writer.body.length - writer.written)
+    return sum(promised.values())
 
 
 def sync(store: Store, writer: FillWriter, row: PartialRow, written: int) -> None:
     """Bring what a fill has written to the medium, and note that."""
     try:
         assert writer.body.file is not None
-        os.fdatasync(writer.body.file.descriptor)
+        _sync_data(writer.body.file.descriptor)
         if store.filling.get(writer.key) is writer and not writer.body.complete:
             store.index.put_partial(
                 PartialRow(row.key, row.name, row.head, row.length, written, store.boot, store.now())
@@ -87,15 +96,32 @@ def sync(store: Store, writer: FillWriter, row: PartialRow, written: int) -> Non
         store.report("a fill could not be noted", error)
 
 
+def _sync_data(descriptor: int) -> None:
+    getattr(os, "fdatasync", os.fsync)(descriptor)  # macOS has only the one that also brings the file's times along
+
+
 def remove(store: Store, key: str) -> None:
     """Remove what an earlier fill left, unless a fill is using it."""
     try:
         name = store.index.partial_name(key)
-        if name is not None and key not in store.filling:
-            store.layout.remove_partial(name)
-            store.index.remove_partial(key)
+        if name is not None:
+            drop(store, key, name)
     except (OSError, sqlite3.Error) as error:
         store.report("a partial file could not be removed", error)
+
+
+def drop(store: Store, key: str, name: str) -> int:
+    """Remove the partial file ``name`` of a key, unless a fill is using it: the bytes that this frees.
+
+    Raises OSError, sqlite3.Error.
+    """
+    with store.place_lock(name):
+        if key in store.filling or key in store.beginning:
+            return 0
+        size = store.layout.partial_size(name) or 0
+        store.layout.remove_partial(name)
+        store.index.remove_partial(key)
+        return size
 
 
 def boot_id() -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from vault.artifact import NOTED_URL, VERIFIED, Head
 from vault.paths import file_name, safe_name
-from vault.store.body import OpenFile, digest_of
+from vault.store.body import OpenFile
 from vault.store.index import LARGEST, Row
 from vault.store.layout import Layout
 from vault.store.writer import FillWriter
@@ -127,8 +127,3 @@ def set_time(descriptor: int, last_modified: str | None) -> None:
             stamp = int(parsedate_to_datetime(last_modified).timestamp())
             stamp = max(-FARTHEST, min(stamp, FARTHEST))
             os.utime(descriptor, (stamp, stamp))
-
-
-def sha256_of(file: OpenFile) -> str:
-    """The digest of a whole file, in hexadecimal."""
-    return digest_of(file, "sha256")

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from vault.artifact import TAKEN_UP, Head
+from vault.errors import Stopping
 from vault.paths import key_of, safe_name
 from vault.store.body import OpenFile
 from vault.store.disk import Disk
+from vault.store.hashes import sha256_of
 from vault.store.index import Row, mark_of_file
 from vault.store.layout import PRIVATE
-from vault.store.placing import sha256_of
 
 if TYPE_CHECKING:
     from vault.store.store import Store
@@ -55,10 +56,12 @@ async def rebuild(store: Store, disk: Disk) -> None:
     while store.rebuilding:
         try:
             count, known, dropped = await disk.run(step, (path for path, _ in islice(files, BATCH)))
+        except Stopping:
+            return  # the next start begins again
         except sqlite3.Error:
             if store.rebuilding:
                 raise
-            return  # the store was closed meanwhile; the next start begins again
+            return  # the store was closed meanwhile; so it does then
         seen, adopted, removed = seen + count, adopted + known, removed + dropped
         if count < BATCH:
             break
@@ -77,7 +80,7 @@ async def rebuild(store: Store, disk: Disk) -> None:
 def adopt(store: Store, path: str) -> bool:
     """On a disk thread: take a file that the index does not know for an entry; False where it cannot be one.
 
-    What the upstream sent with it is lost, so its head is made from the file.  Raises OSError.
+    What the upstream sent with it is lost, so its head is made from the file.  Raises OSError, Stopping.
     """
     if store.index.has_path(path):
         return True
@@ -86,7 +89,7 @@ def adopt(store: Store, path: str) -> bool:
         return False
     file = OpenFile(store.layout.open(path))
     found = os.fstat(file.descriptor)
-    sha256 = sha256_of(file)
+    sha256 = sha256_of(file, store.disk)
     if key in store.filling:
         return False  # the fill that is placing this very file knows more of it
     now = store.now()

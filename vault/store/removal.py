@@ -1,4 +1,4 @@
-"""How entries go, and how one is told that must go: everything here runs on disk threads."""
+"""How entries go: everything here runs on disk threads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from vault.store.body import OpenFile
 from vault.store.index import Row
-from vault.store.placing import sha256_of
 from vault.urls import plain
 
 if TYPE_CHECKING:
@@ -81,17 +80,3 @@ def _unlink(store: Store, row: Row) -> None:
     except OSError as error:
         store.log.error("{path} could not be removed: {error}", path=row.path, error=error.strerror)
     store.held.drop(row.key)  # not before: the reactor's thread may just be opening it, to hold it
-
-
-def recheck(store: Store, row: Row, file: OpenFile, found: os.stat_result) -> bool:
-    """A file that was touched, copied back or damaged; True if its content is known to be what it was."""
-    try:
-        if found.st_size == row.length and sha256_of(file) == row.sha256:
-            store.index.touch(row.of(found))
-            return True
-    except (OSError, ValueError, OverflowError, sqlite3.Error) as error:
-        store.report(f"the file of {plain(row.key)} could not be checked", error)
-        return False
-    store.log.warn("the file of {key} is not what was stored; removed", key=plain(row.key))
-    forget(store, [row])
-    return False

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from vault.eviction import choose, excess
 from vault.store.index import PartialRow, Row
+from vault.store.partials import drop
 from vault.store.removal import forget
 
 if TYPE_CHECKING:
@@ -129,10 +130,8 @@ class Space:
         gone = skip = 0
         for partial in self._abandoned():
             if gone < wanted:
-                gone += store.layout.partial_size(partial.name) or 0
-                store.layout.remove_partial(partial.name)
-                index.remove_partial(partial.key)
-        while gone < wanted:
+                gone += drop(store, partial.key, partial.name)
+        while gone < wanted and not store.disk.stopping:
             with self._turn:
                 self._turn.notify_all()  # there may be room for others already
             rows = index.oldest(BATCH, skip)

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -23,6 +22,7 @@ from vault.artifact import ASKED, Digest, Head
 from vault.errors import StoreError
 from vault.paths import file_name
 from vault.store.body import GrowingBody, OpenFile, StoredBody
+from vault.store.checks import Checks
 from vault.store.disk import Disk
 from vault.store.held import HeldFiles
 from vault.store.index import Index, PartialRow, Row
@@ -31,7 +31,7 @@ from vault.store.opening import full, open_store
 from vault.store.partials import Partial, begin, boot_id, remove, sync
 from vault.store.placing import place
 from vault.store.recovery import adopt
-from vault.store.removal import forget, forget_unlinked, not_opened, recheck
+from vault.store.removal import forget, forget_unlinked, not_opened
 from vault.store.space import Options, Space
 from vault.store.twins import Twins
 from vault.store.writer import FillWriter
@@ -57,7 +57,7 @@ class Store:
         self.options = options
         self.layout = Layout(root, options.dir_mode, options.file_mode)
         self.rebuilding = False
-        self._disk = disk
+        self.disk = disk
         self._clock = clock
         self.now = now
         self._index: Index | None = None
@@ -65,15 +65,15 @@ class Store:
         self._used: dict[str, float] = {}
         self.reading: WeakValueDictionary[str, OpenFile] = WeakValueDictionary()
         self.held = HeldFiles()
-        self.beginning: set[str] = set()
+        self.beginning: dict[str, int] = {}  # in order, with the bytes that are to come
         self.filling: dict[str, FillWriter] = {}
         self.unlinked: dict[str, Row] = {}  # entries whose files went although their rows could not be removed
         self._opening = threading.Lock()
         self._places = [threading.Lock() for _ in range(64)]
-        self._checks: dict[str, list[Deferred[bool]]] = {}
         self._trouble: str | None = None
         self.space = Space(self)
         self._twins = Twins(self, disk)
+        self._checks = Checks(self, disk)
 
     def reconfigure(self, options: Options) -> None:
         """Take these options from now on."""
@@ -132,12 +132,12 @@ class Store:
             if writer.storing and self._clock.seconds() - writer.begun_at > YOUNG:
                 row = self._partial_row(key)
                 if row is not None and writer.written - row.durable > UNSYNCED:
-                    await self._disk.run(sync, self, writer, row, writer.written)
+                    await self.disk.run(sync, self, writer, row, writer.written)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
     async def find(self, key: str) -> StoredBody | None:
-        """The entry stored under ``key``, opened; None where there is none that is whole."""
+        """The entry stored under ``key``, opened; None where there is none that is whole.  Raises Stopping."""
         try:
             row = self.index.find(key)
         except (sqlite3.Error, ValueError) as error:
@@ -153,36 +153,21 @@ class Store:
             try:
                 file = OpenFile(self.layout.open(row.path))
             except OSError as error:
-                await self._disk.run(not_opened, self, row, error)
+                await self.disk.run(not_opened, self, row, error)
                 return None
             found = os.fstat(file.descriptor)
             # A fill that is just taking the file's place has not written its row yet.
-            if not row.describes(found) and (key in self.filling or not await self._checked(row, file, found)):
+            if not row.describes(found) and (key in self.filling or not await self._checks.passes(row, file, found)):
                 return None
             self.held.keep(row, file, found)
         self.reading[key] = file
         self._used[key] = self.now()
-        return StoredBody(row.head, row.length, row.sha256, file, self._disk)
-
-    async def _checked(self, row: Row, file: OpenFile, found: os.stat_result) -> bool:
-        """``recheck``, once for all who ask at the same time: it reads the whole file."""
-        waiter: Deferred[bool] = Deferred()
-        if row.key in self._checks:
-            self._checks[row.key].append(waiter)
-            return await waiter
-        self._checks[row.key] = []
-        result = False
-        try:
-            result = await self._disk.run(recheck, self, row, file, found)
-        finally:
-            for other in self._checks.pop(row.key):
-                other.callback(result)
-        return result
+        return StoredBody(row.head, row.length, row.sha256, file, self.disk)
 
     async def _adopt(self, key: str) -> StoredBody | None:
         """While the index is being rebuilt, an entry is looked for where its file would be."""
         try:
-            if key in self.filling or not await self._disk.run(adopt, self, "/".join(file_name(key))):
+            if key in self.filling or not await self.disk.run(adopt, self, "/".join(file_name(key))):
                 return None
             row = self.index.find(key)
             if row is None:
@@ -191,7 +176,7 @@ class Store:
         except (OSError, ValueError, OverflowError, sqlite3.Error):
             return None
         self.reading[key] = file
-        return StoredBody(row.head, row.length, row.sha256, file, self._disk)
+        return StoredBody(row.head, row.length, row.sha256, file, self.disk)
 
     async def adopt_twin(self, key: str, digest: Digest, head: Head | None = None) -> StoredBody | None:
         """Content stored under another key, made the entry of this key too; None where there is none.
@@ -211,7 +196,7 @@ class Store:
         """The upstream confirmed an entry: keep the head it sent with that."""
         body.head = head
         try:
-            await self._disk.run(self.index.renew, key, body.sha256, head)
+            await self.disk.run(self.index.renew, key, body.sha256, head)
         except sqlite3.Error as error:
             self.report(f"the new head of {plain(key)} could not be written", error)
 
@@ -223,7 +208,7 @@ class Store:
             self.report(f"{plain(key)} could not be removed", error)
             return
         if row is not None:
-            await self._disk.run(forget, self, [row])
+            await self.disk.run(forget, self, [row])
 
     def place_lock(self, path: str) -> threading.Lock:
         """Held while a file and its row change together."""
@@ -270,15 +255,6 @@ class Store:
         durable = 0 if resume is None else resume.durable
         noted = head.with_headers({ASKED: mark_of(asked)}) if asked and resume is None else head
         row = PartialRow(key, name, noted, length, durable, self.boot, self.now())
-        self.beginning.add(key)
-        try:
-            file, start = await self._disk.run(begin, self, row, start)
-        except (OSError, sqlite3.Error) as error:
-            self.report(f"{plain(key)} is passed through, not stored", error)
-            return self.pass_through(key, head, length, digest)
-        finally:
-            self.beginning.discard(key)
-        body = GrowingBody(head, length, file, self._disk, self._clock)
 
         def commit(writer: FillWriter) -> None:
             place(self, writer, name)
@@ -288,18 +264,27 @@ class Store:
             except (OSError, sqlite3.Error) as error:
                 self.report("no room could be made", error)
 
-        writer = FillWriter(
-            key, body, self._disk, digest, start, commit, self.space.make_room, self.report, self.options.max_size
-        )
-        writer.begun_at = self._clock.seconds()
-        self.filling[key] = writer
-        return writer
+        self.beginning[key] = 0 if length is None else length - start
+        try:
+            file, start = await self.disk.run(begin, self, row, start)
+            body = GrowingBody(head, length, file, self.disk, self._clock)
+            writer = FillWriter(
+                key, body, self.disk, digest, start, commit, self.space.make_room, self.report, self.options.max_size
+            )
+            writer.begun_at = self._clock.seconds()
+            self.filling[key] = writer
+            return writer
+        except (OSError, sqlite3.Error) as error:
+            self.report(f"{plain(key)} is passed through, not stored", error)
+            return self.pass_through(key, head, length, digest)
+        finally:
+            self.beginning.pop(key, None)  # not before it is filling: at no time is its partial file nobody's
 
     def pass_through(
         self, key: str, head: Head, length: int | None, digest: Digest | None = None, floor: int = 0
     ) -> FillWriter:
         """A writer whose body is only handed on; its first byte is the one at ``floor``."""
-        return FillWriter(key, GrowingBody(head, length, None, self._disk, self._clock, floor), self._disk, digest)
+        return FillWriter(key, GrowingBody(head, length, None, self.disk, self._clock, floor), self.disk, digest)
 
     def reopen(self) -> None:
         """The cache directory was removed under a running vault: begin an empty one.  Or it could not be opened yet."""
@@ -340,7 +325,7 @@ class Store:
             row = self._partial_row(key) if keep else None
             keep = row is not None
             if row is not None:
-                await self._disk.run(sync, self, writer, row, writer.written)
+                await self.disk.run(sync, self, writer, row, writer.written)
                 keep = not writer.lost
         finally:
             del self.filling[key]
@@ -350,7 +335,7 @@ class Store:
 
     async def discard(self, key: str) -> None:
         """Remove what an earlier fill left."""
-        await self._disk.run(remove, self, key)
+        await self.disk.run(remove, self, key)
 
     # -- health -----------------------------------------------------------------------------------------------------
 

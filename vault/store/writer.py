@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import copy
 import errno
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
@@ -21,13 +20,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from vault.artifact import Digest
-from vault.errors import DigestMismatch, Truncated
-from vault.store.body import GrowingBody, OpenFile
+from vault.errors import DigestMismatch, Stopping, Truncated
+from vault.store.body import GrowingBody
 from vault.store.disk import Disk
+from vault.store.hashes import Hashes, Piece
 from vault.urls import plain
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 T = TypeVar("T")
 
@@ -52,53 +49,8 @@ The kernel then holds the file in larger pieces: to write them, and to send them
 TURN = 4 * 1024 * 1024
 """After so much the disk's thread is given back, so that fast fills do not keep all threads from whoever else waits."""
 
-_PREFIX_CHUNK = 1024 * 1024
 ROOM = 16 * 1024 * 1024
 """After so many bytes each, room is made anew for a body whose length is not known."""
-
-Piece = bytes | bytearray | memoryview
-
-
-class Hashes:
-    """The sha256 of a body and, where another kind of digest is expected, that one too.
-
-    Used by one thread at a time; ``broken`` when some bytes could not be taken in, so that nothing can be said.
-    """
-
-    def __init__(self, expected: Digest | None) -> None:
-        self.expected = expected
-        self.broken = False
-        self.sha256 = hashlib.sha256()
-        self._other: _Hash | None = None
-        if expected is not None and expected.algorithm != "sha256":
-            self._other = expected.new()
-
-    def update(self, data: Piece) -> None:
-        """Take in the next bytes."""
-        self.sha256.update(data)
-        if self._other is not None:
-            self._other.update(data)
-
-    def read_prefix(self, file: OpenFile, length: int) -> None:
-        """Take in the bytes that an earlier fill left in the file."""
-        offset = 0
-        self.broken = True
-        while offset < length:
-            data = file.read(offset, min(_PREFIX_CHUNK, length - offset))
-            if not data:
-                raise OSError("the partial file became shorter while it was read")
-            self.update(data)
-            offset += len(data)
-        self.broken = False
-
-    def agree(self) -> bool:
-        """True unless another digest was expected."""
-        if self.expected is None:
-            return True
-        if self.broken:
-            return False
-        found = self.sha256 if self._other is None else self._other
-        return found.hexdigest() == self.expected.value
 
 
 @implementer(IConsumer)
@@ -155,7 +107,7 @@ class FillWriter:
                 body.publish(start)
             else:
                 body.publish(max(0, start - 1))  # see _visible
-            self._run(self._disk.run(self.hashes.read_prefix, body.file, start))
+            self._run(disk.run(self.hashes.read_prefix, body.file, start, disk))
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """Take bytes from this push producer from now on."""
@@ -297,7 +249,12 @@ class FillWriter:
             self._busy = False
             error = getattr(failure, "value", None)
             assert isinstance(error, BaseException)
-            self._stop_storing(error)
+            if isinstance(error, Stopping):
+                # What an earlier fill left was not read to its end.  It stays, with what has come since behind it.
+                self.body.fail(Truncated(str(error)))
+                self._flush()
+            else:
+                self._stop_storing(error)
 
         def after(result: None) -> None:
             if not self._busy and self._idle:

@@ -201,6 +201,10 @@ class StallWatch:
 
     ``stalled(seconds)`` is then called, once, and the watch ends.  ``unsent()`` is the number of bytes waiting; to look
     at that spares a client that takes a full kernel buffer slowly but steadily.
+
+    A ``vault.body.Delivery`` looks for itself: the transport, which begins and ends this watch, never sees the bytes
+    that go by sendfile; to begin and end it for those would take a timer each time that a socket is full; and only the
+    delivery knows when it is not the client who is waited for.
     """
 
     def __init__(
