@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SkipTest
@@ -169,6 +170,59 @@ class StartTests(FunctionalCase):
         self.assertIn(str(blocked), vault.log())
 
 
+class EarlySignalTests(FunctionalCase):
+    """Signals to a vault that is still importing what it is made of."""
+
+    def launch(self, name: str, *command: str) -> VaultProcess:
+        """A vault that has just taken the signals; ``CONFIG`` in the command stands for its configuration file."""
+        vault = self.new_vault(name)
+        file = str(vault.config_file)
+        words = [file if word == "CONFIG" else word for word in command]
+        vault = VaultProcess(vault.config_file.parent, vault.config, words, {"ARTIFACT_VAULT_CONFIG": file})
+        self.look_after(vault)
+        vault.launch()
+        # Not by the clock: until then a signal does what it does to any Python program.
+        eventually(lambda: ignores(vault, signal.SIGUSR1) or vault.exited(), 20, "a vault that takes signals")
+        self.assertNotIn("listening", vault.log())
+        return vault
+
+    def test_end(self) -> None:
+        """SIGTERM and SIGINT end it at once, with status 0 and without a word."""
+        commands = [
+            twistd("-n", "--pidfile=", "artifact-vault", "--config", "CONFIG"),
+            twistd("-n", "--pidfile=", "-y", "vault.tac"),
+            command_line("serve", "--config", "CONFIG"),
+            [sys.executable, "-m", "vault", "--config", "CONFIG"],
+        ]
+        for number, command in enumerate(commands):
+            for ending in (signal.SIGTERM, signal.SIGINT):
+                vault = self.launch(f"{number}-{ending}", *command)
+                time.sleep(0.05 * number)
+                vault.signal(ending)
+                self.assertEqual((vault.wait(), vault.log()), (0, ""), command)
+
+    def test_reload(self) -> None:
+        """SIGHUP and SIGUSR1 do it no harm."""
+        command = twistd("-n", "--pidfile=", "artifact-vault", "--config", "CONFIG")
+        for harmless in (signal.SIGHUP, signal.SIGUSR1):
+            vault = self.launch(f"{harmless}", *command)
+            while "listening" not in vault.log() and not vault.exited():
+                vault.signal(harmless)
+                time.sleep(0.02)
+            vault.wait_for_log("listening on")
+            self.assertEqual(vault.terminate(), 0)
+
+
+def ignores(vault: VaultProcess, number: int) -> bool:
+    """True where a process ignores a signal (proc(5), SigIgn)."""
+    try:
+        status = Path(f"/proc/{vault.pid}/status").read_text()
+    except OSError:
+        return False
+    found = re.search(r"^SigIgn:\s*([0-9a-f]+)", status, re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
+
+
 class DaemonTests(FunctionalCase):
     """twistd without -n: a process that goes into the background."""
 
@@ -302,6 +356,13 @@ class ReloadTests(FunctionalCase):
 
 class StopTests(FunctionalCase):
     """SIGTERM, while clients are being served."""
+
+    def test_two_signals(self) -> None:
+        """Two signals at once are one end, and no error."""
+        self.start_vault()
+        self.vault.signal(signal.SIGTERM)
+        self.vault.signal(signal.SIGINT)
+        self.assertEqual(self.vault.wait(), 0)
 
     def test_cut_off(self) -> None:
         """A response that is cut off ends by a reset, so that nobody takes it for whole, and has its log line."""
