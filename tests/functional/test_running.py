@@ -425,6 +425,50 @@ class ListenTests(FunctionalCase):
         self.assertNotEqual(self.run_client(*curl, f"https://127.0.0.1:{port}/o/cut").returncode, 0)
 
 
+class PassedSocketTests(FunctionalCase):
+    """Sockets that were opened before the vault was started, as systemd passes them."""
+
+    def start_passing(self, passed: socket.socket, endpoint: str) -> VaultProcess:
+        """A vault that is handed a socket as sd_listen_fds(3) says."""
+        vault = self.new_vault(f"vault-{len(list(self.directory.iterdir()))}", top={"listen": [endpoint]})
+        environ = "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', LISTEN_FDNAMES='vault')"
+        code = f"import os, sys; os.dup2({passed.fileno()}, 3); {environ}; os.execv(sys.argv[1], sys.argv[1:])"
+        command = twistd("-n", "--pidfile=", "artifact-vault", "--config", str(vault.config_file))
+        vault = VaultProcess(vault.config_file.parent, vault.config, [sys.executable, "-c", code, *command])
+        self.look_after(vault)
+        vault.launch(pass_fds=[passed.fileno()])
+        return vault
+
+    def test_passed(self) -> None:
+        """It serves on a socket that it is handed."""
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            with socket.create_server((host, 0), family=family) as passed:
+                domain = family.name.removeprefix("AF_")
+                vault = self.start_passing(passed, f"systemd:domain={domain}:name=vault")
+                vault.wait_for_log("listening on")
+                with socket.create_connection(passed.getsockname()[:2]) as client:
+                    client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+                    self.assertIn(b" 200 ", client.recv(100))
+                self.assertEqual(vault.terminate(), 0)
+
+    def test_not_as_described(self) -> None:
+        """A socket that is not what the endpoint says is one clear line and status 1."""
+        path = str(self.directory / "socket")
+        for passed, endpoint, told in (
+            (socket.create_server(("127.0.0.1", 0)), "domain=INET6:index=0", "domain=INET$"),
+            (socket.create_server(path, family=socket.AF_UNIX), "domain=INET:index=0", "domain=UNIX$"),
+            (socket.create_server(("::1", 0), family=socket.AF_INET6), "domain=UNIX:index=0", "domain=INET6$"),
+            (socket.create_server(("127.0.0.1", 0)), "domain=INET:index=1", "passed no such socket"),
+            (socket.create_server(("127.0.0.1", 0)), "domain=INET:name=other", "passed no such socket"),
+            (socket.socket(socket.AF_INET, socket.SOCK_DGRAM), "domain=INET:index=0", "takes no connections"),
+        ):
+            with passed:
+                vault = self.start_passing(passed, f"systemd:{endpoint}")
+                self.assertEqual(vault.wait(), 1, vault.log())
+                [line] = [line for line in vault.log().splitlines() if "INFO" not in line]
+                self.assertRegex(line, f"^cannot listen on systemd:{endpoint}: .*{told}")
+
+
 class HealthTests(FunctionalCase):
     """What supervisors and logs see."""
 
