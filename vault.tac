@@ -9,6 +9,10 @@ from pathlib import Path
 
 from twisted.application.service import Application
 
+from vault.starting import take_signals
+
+take_signals()  # before what takes long to import
+
 from vault.tap import application_stream, make_service
 
 beside = Path(__file__).resolve().parent / "config.yml"

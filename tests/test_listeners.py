@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
@@ -99,6 +100,23 @@ class MemoryTests(SynchronousTestCase):
         self.assertIn("cannot listen on 127.0.0.1:8080", str(error))
         self.assertNotIn("\n", str(error))
 
+    def test_remedies(self) -> None:
+        """What is to be done depends on what is wrong."""
+        for number, port, told in (
+            (errno.EADDRINUSE, 80, "stop what uses it"),
+            (errno.EADDRNOTAVAIL, 80, "this machine has no such address"),
+            (errno.EACCES, 80, "CAP_NET_BIND_SERVICE"),
+            (errno.EACCES, 8080, "set another address"),
+        ):
+            self.ports.errors["192.0.2.1"] = number
+            for changes in (
+                {"http_host": "192.0.2.1", "http_port": port},
+                {"listen": (f"tcp:{port}:interface=192.0.2.1",)},
+            ):
+                error = str(self.assertRaises(ListenFailed, self.listen, **changes))
+                self.assertIn(f"{os.strerror(number)}; ", error)
+                self.assertIn(told, error)
+
     def test_other_hosts(self) -> None:
         """Any other host is listened on as it stands."""
         self.assertEqual(self.listen(http_host="0.0.0.0"), ["http://0.0.0.0:8080"])
@@ -136,6 +154,17 @@ class SocketTests(TestCase):
         listeners = listen(config, Factory(), reactor)
         self.assertEqual([listener.address for listener in listeners], [f"unix:{path}"])
         return self.stop(listeners)
+
+    def test_unix_without_permission(self) -> None:
+        """Where a Unix socket cannot be, it is said what the vault's user must be able to do."""
+        path = os.path.relpath(self.mktemp())
+        Path(path).mkdir(0o500)
+        config = replace(built_in({}), listen=(f"unix:{path}/socket",))
+        if os.geteuid() == 0:  # who may write anywhere
+            os.seteuid(65534)
+            self.addCleanup(os.seteuid, 0)
+        error = self.assertRaises(ListenFailed, listen, config, Factory(), reactor)
+        self.assertIn("must be able to write to its directory", str(error))
 
     def test_in_use(self) -> None:
         """A port in use is noticed at once."""

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from vault import __version__
-from vault.config import LOG_LEVELS, load
-from vault.errors import ConfigError
+from vault.levels import LOG_LEVELS
+from vault.starting import take_signals
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def check_config(file: str) -> int:
     """Print whether ``file`` is a right configuration; its mistakes go to standard error, one a line."""
+    from vault.config import load
+    from vault.errors import ConfigError
+
     try:
         config = load(file, os.environ)
     except ConfigError as error:
@@ -55,7 +58,8 @@ def check_config(file: str) -> int:
 
 def serve(config: str | None, log_level: str | None) -> int:
     """Run the daemon in this process, as ``twistd -n artifact-vault`` does, until it is stopped."""
-    # Imported here: twistd installs the reactor, which the other commands do without.
+    take_signals()
+    # Imported here, after that: it takes a while, and the other commands do without.
     from twisted.scripts import twistd
 
     command = ["artifact-vault", "--nodaemon", "--pidfile=", "artifact-vault"]

@@ -19,10 +19,10 @@ from vault import backends
 from vault.document import Document, Problems
 from vault.errors import ConfigError
 from vault.interfaces import IBackend
+from vault.levels import LOG_LEVELS
 from vault.options import PLACEHOLDER_PREFIX, Options, Section, UpstreamOptions
 from vault.values import Network, Telling, authority, byte_size, directory, mode, network, rate, timeout
 
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOG_FORMATS = ("text", "json")
 ALIASES = {"dockerhub": "oci"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -217,6 +217,7 @@ def staleness(head: Head, artifact: Artifact, now: float) -> float:
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 
 
 def end_to_end(raw: Iterable[tuple[bytes, Iterable[bytes]]]) -> Headers:
@@ -224,11 +225,12 @@ def end_to_end(raw: Iterable[tuple[bytes, Iterable[bytes]]]) -> Headers:
 
     RFC 9110 section 7.6.1, RFC 9111 section 3.1.  ``raw`` is what ``getAllRawHeaders`` of Twisted's Headers gives.
     Left out are hop-by-hop fields and those ``Connection`` names, framing, cookies, what only concerns the upstream's
-    origin, and the fields that ``private`` or ``no-cache`` name.  ``Via`` and ``Cache-Status`` stay.
+    origin, the fields that ``private`` or ``no-cache`` name, and those whose name is no token: a client may read such a
+    line as another field, or refuse the answer.  ``Via`` and ``Cache-Status`` stay.
     """
     # RFC 9110 section 5.5: control characters in a value are replaced by a space.
     lines = [(name.decode("latin-1"), line.decode("latin-1")) for name, values in raw for line in values]
-    fields = [(name, _CONTROL.sub(" ", line).strip()) for name, line in lines]
+    fields = [(name, _CONTROL.sub(" ", line).strip()) for name, line in lines if _TOKEN.fullmatch(name)]
     all_fields = Head(headers=tuple(fields))
     directives = cache_control(all_fields)
     named = [all_fields.get("Connection"), directives.get("private"), directives.get("no-cache")]

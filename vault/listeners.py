@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
+import socket
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    serverFromString,
+)
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.python.failure import Failure
@@ -16,6 +23,12 @@ from vault.config import Config
 from vault.errors import VaultError
 
 BACKLOG = 1024
+
+FIRST_FREE_PORT = 1024
+"""Linux lets anybody listen on ports from this one on (ip(7), ip_unprivileged_port_start)."""
+
+FAMILIES = {socket.AF_INET: "INET", socket.AF_INET6: "INET6", socket.AF_UNIX: "UNIX"}
+"""The ``domain`` of a systemd: endpoint."""
 
 
 class ListenFailed(VaultError):
@@ -41,13 +54,7 @@ def listen(config: Config, site: Any, reactor: Any) -> list[Listener]:
         if config.listen:
             for description in config.listen:
                 scheme = "https" if description.startswith(("ssl:", "tls:")) else "http"
-                try:
-                    endpoint = serverFromString(reactor, _with_backlog(description))
-                except (LookupError, ValueError, OSError) as error:
-                    raise ListenFailed(
-                        f"cannot listen on {description}: {error}; a systemd: endpoint needs a start by its socket"
-                    ) from error
-                listeners.append(_open(endpoint, site, description, scheme))
+                listeners.append(_open(_endpoint(description, reactor), site, description, scheme))
         else:
             listeners = _open_host(config.http_host, config.http_port, site, reactor)
     except ListenFailed:
@@ -55,6 +62,31 @@ def listen(config: Config, site: Any, reactor: Any) -> list[Listener]:
             listener.close()
         raise
     return listeners
+
+
+def _endpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, _with_backlog(description))
+        unfit = _unfit(endpoint) if isinstance(endpoint, AdoptedStreamServerEndpoint) else None
+    except (LookupError, ValueError, OSError) as error:
+        unfit = str(error)
+        if description.startswith("systemd:"):
+            unfit = "systemd has passed no such socket; start the vault by its .socket unit, or mend index or name"
+        raise ListenFailed(f"cannot listen on {description}: {unfit}") from error
+    if unfit is not None:
+        raise ListenFailed(f"cannot listen on {description}: {unfit}")
+    return endpoint
+
+
+def _unfit(endpoint: AdoptedStreamServerEndpoint) -> str | None:
+    """What is wrong with a socket that systemd has passed, None where it is as described; Twisted takes any."""
+    with socket.socket(fileno=os.dup(endpoint.fileno)) as passed:
+        domain = FAMILIES.get(passed.family, str(passed.family))
+        if passed.family != endpoint.addressFamily:
+            return f"the socket that systemd has passed is of another kind; write domain={domain}"
+        if passed.type != socket.SOCK_STREAM or not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return "what systemd has passed takes no connections; write ListenStream= and Accept=no in its unit"
+    return None
 
 
 def _with_backlog(description: str) -> str:
@@ -89,10 +121,27 @@ def _open(endpoint: IStreamServerEndpoint, site: Any, wanted: str, scheme: str) 
         error = result.value
         reason = getattr(error, "socketError", None) or error
         text = getattr(reason, "strerror", None) or str(reason)
-        raise ListenFailed(f"cannot listen on {wanted}: {text}; stop what uses it, or set another address") from error
+        remedy = _remedy(getattr(reason, "errno", None), getattr(error, "port", None))
+        raise ListenFailed(f"cannot listen on {wanted}: {text}; {remedy}") from error
     here = result.getHost()
     host, port = getattr(here, "host", None), getattr(here, "port", None)
     if host is None:
         name = getattr(here, "name", b"") or b""
         return Listener(result, f"unix:{name.decode('utf-8', 'replace')}")
     return Listener(result, f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
+
+
+def _remedy(number: int | None, port: object) -> str:
+    """What to do about an error in listening on a port, or on the path of a Unix socket."""
+    if number == errno.EADDRINUSE:
+        return "stop what uses it, or set another address"
+    if number in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        return "this machine has no such address; set one that it has, or 0.0.0.0 or :: for all that it has"
+    if number in (errno.EACCES, errno.EPERM) and isinstance(port, int) and port < FIRST_FREE_PORT:
+        return (
+            f"a port below {FIRST_FREE_PORT} needs CAP_NET_BIND_SERVICE (AmbientCapabilities= in a systemd unit) or a "
+            "socket that systemd opens (systemd: in listen); grant that, or set a higher port"
+        )
+    if number in (errno.EACCES, errno.EPERM) and not isinstance(port, int):
+        return "the vault's user must be able to write to its directory"
+    return "set another address"

@@ -114,11 +114,14 @@ class VaultService(Service):
         self._cared: Deferred[LoopingCall] | None = None
         self._site: VaultSite | None = None
         self._rebuilding = False
+        self._ending = False
 
     def setServiceParent(self, parent: Any) -> None:
-        """Also put our log observer in the place of twistd's."""
-        if isinstance(parent, Componentized) and self._observer is not None:
-            parent.setComponent(ILogObserver, self._observer)
+        """Also take signals, where it is twistd's application, and put our log observer in the place of twistd's."""
+        if isinstance(parent, Componentized):
+            self._take_signals()
+            if self._observer is not None:
+                parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)
 
     # -- starting ---------------------------------------------------------------------------------------------------
@@ -128,7 +131,7 @@ class VaultService(Service):
         super().startService()
         raise_descriptor_limit()
         keep_buffers()
-        self._take_signals()  # before anybody is told that it listens: the default for SIGHUP and SIGUSR1 is to end
+        self._take_signals()  # before anybody is told that it listens, also where it is not twistd's own application
         try:
             self._store.open()
             self._site = self._make_site()
@@ -144,7 +147,7 @@ class VaultService(Service):
         self._care.clock = self._reactor
         self._cared = self._care.start(CHECKPOINT, now=False)
         self._complete_index()
-        self._reactor.callLater(0, self._take_signals)  # the reactor sets its own when it starts to run
+        self._reactor.callWhenRunning(self._take_signals)  # the reactor has set its own by then
         gc.freeze()  # what the start made stays: the collector need not look at it again
         sys.setswitchinterval(SWITCH)
 
@@ -235,7 +238,8 @@ class VaultService(Service):
         signal.signal(signal.SIGUSR1, lambda *unused: self._reactor.callFromThread(self.reopen_log))
 
     def _stop_reactor(self) -> None:
-        if self.running:
+        if self.running and not self._ending:
+            self._ending = True
             self._reactor.stop()
         elif self._site is not None:
             self._site.abort_all()  # asked a second time: whoever asks does not want to wait

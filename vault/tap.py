@@ -9,10 +9,11 @@ from getopt import GetoptError, getopt
 from typing import Any, TextIO
 
 from twisted.python import usage
-from twisted.scripts._twistd_unix import ServerOptions
+from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]  # what its own run() takes
 
-from vault.config import LOG_LEVELS, Config, built_in, load
+from vault.config import Config, built_in, load
 from vault.errors import ConfigError
+from vault.levels import LOG_LEVELS
 from vault.logs import LogFile
 from vault.service import VaultService
 

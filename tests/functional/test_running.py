@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SkipTest
@@ -169,6 +170,59 @@ class StartTests(FunctionalCase):
         self.assertIn(str(blocked), vault.log())
 
 
+class EarlySignalTests(FunctionalCase):
+    """Signals to a vault that is still importing what it is made of."""
+
+    def launch(self, name: str, *command: str) -> VaultProcess:
+        """A vault that has just taken the signals; ``CONFIG`` in the command stands for its configuration file."""
+        vault = self.new_vault(name)
+        file = str(vault.config_file)
+        words = [file if word == "CONFIG" else word for word in command]
+        vault = VaultProcess(vault.config_file.parent, vault.config, words, {"ARTIFACT_VAULT_CONFIG": file})
+        self.look_after(vault)
+        vault.launch()
+        # Not by the clock: until then a signal does what it does to any Python program.
+        eventually(lambda: ignores(vault, signal.SIGUSR1) or vault.exited(), 20, "a vault that takes signals")
+        self.assertNotIn("listening", vault.log())
+        return vault
+
+    def test_end(self) -> None:
+        """SIGTERM and SIGINT end it at once, with status 0 and without a word."""
+        commands = [
+            twistd("-n", "--pidfile=", "artifact-vault", "--config", "CONFIG"),
+            twistd("-n", "--pidfile=", "-y", "vault.tac"),
+            command_line("serve", "--config", "CONFIG"),
+            [sys.executable, "-m", "vault", "--config", "CONFIG"],
+        ]
+        for number, command in enumerate(commands):
+            for ending in (signal.SIGTERM, signal.SIGINT):
+                vault = self.launch(f"{number}-{ending}", *command)
+                time.sleep(0.05 * number)
+                vault.signal(ending)
+                self.assertEqual((vault.wait(), vault.log()), (0, ""), command)
+
+    def test_reload(self) -> None:
+        """SIGHUP and SIGUSR1 do it no harm."""
+        command = twistd("-n", "--pidfile=", "artifact-vault", "--config", "CONFIG")
+        for harmless in (signal.SIGHUP, signal.SIGUSR1):
+            vault = self.launch(f"{harmless}", *command)
+            while "listening" not in vault.log() and not vault.exited():
+                vault.signal(harmless)
+                time.sleep(0.02)
+            vault.wait_for_log("listening on")
+            self.assertEqual(vault.terminate(), 0)
+
+
+def ignores(vault: VaultProcess, number: int) -> bool:
+    """True where a process ignores a signal (proc(5), SigIgn)."""
+    try:
+        status = Path(f"/proc/{vault.pid}/status").read_text()
+    except OSError:
+        return False
+    found = re.search(r"^SigIgn:\s*([0-9a-f]+)", status, re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
+
+
 class DaemonTests(FunctionalCase):
     """twistd without -n: a process that goes into the background."""
 
@@ -303,6 +357,13 @@ class ReloadTests(FunctionalCase):
 class StopTests(FunctionalCase):
     """SIGTERM, while clients are being served."""
 
+    def test_two_signals(self) -> None:
+        """Two signals at once are one end, and no error."""
+        self.start_vault()
+        self.vault.signal(signal.SIGTERM)
+        self.vault.signal(signal.SIGINT)
+        self.assertEqual(self.vault.wait(), 0)
+
     def test_cut_off(self) -> None:
         """A response that is cut off ends by a reset, so that nobody takes it for whole, and has its log line."""
         self.origin.put("/a", 30 * MIB, default=Answer(framing="chunked"))
@@ -362,6 +423,50 @@ class ListenTests(FunctionalCase):
             done = self.run_client(*curl, f"https://127.0.0.1:{port}/o/a")
             self.assertTrue(done.stdout == content.whole(), done.stderr)
         self.assertNotEqual(self.run_client(*curl, f"https://127.0.0.1:{port}/o/cut").returncode, 0)
+
+
+class PassedSocketTests(FunctionalCase):
+    """Sockets that were opened before the vault was started, as systemd passes them."""
+
+    def start_passing(self, passed: socket.socket, endpoint: str) -> VaultProcess:
+        """A vault that is handed a socket as sd_listen_fds(3) says."""
+        vault = self.new_vault(f"vault-{len(list(self.directory.iterdir()))}", top={"listen": [endpoint]})
+        environ = "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', LISTEN_FDNAMES='vault')"
+        code = f"import os, sys; os.dup2({passed.fileno()}, 3); {environ}; os.execv(sys.argv[1], sys.argv[1:])"
+        command = twistd("-n", "--pidfile=", "artifact-vault", "--config", str(vault.config_file))
+        vault = VaultProcess(vault.config_file.parent, vault.config, [sys.executable, "-c", code, *command])
+        self.look_after(vault)
+        vault.launch(pass_fds=[passed.fileno()])
+        return vault
+
+    def test_passed(self) -> None:
+        """It serves on a socket that it is handed."""
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            with socket.create_server((host, 0), family=family) as passed:
+                domain = family.name.removeprefix("AF_")
+                vault = self.start_passing(passed, f"systemd:domain={domain}:name=vault")
+                vault.wait_for_log("listening on")
+                with socket.create_connection(passed.getsockname()[:2]) as client:
+                    client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+                    self.assertIn(b" 200 ", client.recv(100))
+                self.assertEqual(vault.terminate(), 0)
+
+    def test_not_as_described(self) -> None:
+        """A socket that is not what the endpoint says is one clear line and status 1."""
+        path = str(self.directory / "socket")
+        for passed, endpoint, told in (
+            (socket.create_server(("127.0.0.1", 0)), "domain=INET6:index=0", "domain=INET$"),
+            (socket.create_server(path, family=socket.AF_UNIX), "domain=INET:index=0", "domain=UNIX$"),
+            (socket.create_server(("::1", 0), family=socket.AF_INET6), "domain=UNIX:index=0", "domain=INET6$"),
+            (socket.create_server(("127.0.0.1", 0)), "domain=INET:index=1", "passed no such socket"),
+            (socket.create_server(("127.0.0.1", 0)), "domain=INET:name=other", "passed no such socket"),
+            (socket.socket(socket.AF_INET, socket.SOCK_DGRAM), "domain=INET:index=0", "takes no connections"),
+        ):
+            with passed:
+                vault = self.start_passing(passed, f"systemd:{endpoint}")
+                self.assertEqual(vault.wait(), 1, vault.log())
+                [line] = [line for line in vault.log().splitlines() if "INFO" not in line]
+                self.assertRegex(line, f"^cannot listen on systemd:{endpoint}: .*{told}")
 
 
 class HealthTests(FunctionalCase):

@@ -106,8 +106,8 @@ class VaultProcess:
         self.config.update(changes)
         self.config_file.write_text(yaml.safe_dump(self.config, sort_keys=False))
 
-    def launch(self) -> None:
-        """Start the process and return at once."""
+    def launch(self, pass_fds: Sequence[int] = ()) -> None:
+        """Start the process, with these descriptors too, and return at once."""
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
@@ -117,6 +117,7 @@ class VaultProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                pass_fds=pass_fds,
             )
 
     def start(self) -> None:

@@ -40,6 +40,11 @@ class EndToEndTests(SynchronousTestCase):
         ):
             self.assertEqual(self.names((name, b"1"), (b"Cache-Status", b"A; hit")), ["Cache-Status"], name)
 
+    def test_no_token(self) -> None:
+        """A field whose name is no token is left out: it could pass for another one where it is read less strictly."""
+        for name in (b"X Y", b"Content-Length ", b"", b"X:Y", b"X\tY", b"caf\xe9", b"X\x00", b"(X)", b'"X"', b"X\n"):
+            self.assertEqual(self.names((name, b"1"), (b"x!#$%&'*+-.^_`|~9", b"1")), ["x!#$%&'*+-.^_`|~9"], name)
+
     def test_named_by_connection(self) -> None:
         """A field that Connection names is left out as well."""
         fields = ((b"Connection", b"close, X-Hop"), (b"x-hop", b"1"), (b"X-End", b"1"))

@@ -357,6 +357,22 @@ class StopTests(SynchronousTestCase):
         edge.site.abort_all()
         self.assertTrue(busy.transport.disconnected)
 
+    def test_log_of_what_was_cut_off(self) -> None:
+        """Of what is cut off the log has the status that was sent, whatever is answered after that."""
+        edge = Edge(lambda request: NOT_DONE_YET)
+        begun, waiting = edge.connect(), edge.connect()
+        begun.get()
+        edge.leaf.requests[0].write(b"hello")
+        waiting.get()
+        edge.site.abort_all()
+        for request in edge.leaf.requests:
+            respond(request, 503, "The server is stopping.")
+        for client in (begun, waiting):
+            client.leave()
+        self.assertEqual(sorted(line.split('"')[2].split()[0] for line in edge.lines), ["200", "499"])
+        self.assertTrue(all(line.endswith(" aborted") for line in edge.lines))
+        self.assertNotIn(b"503", waiting.transport.value())
+
     def test_no_http_2(self) -> None:
         """HTTP/2 is never offered, whatever is installed."""
         self.assertNotIn(b"h2", Edge().site.acceptableProtocols())

@@ -79,6 +79,35 @@ class TunnelTests(RigCase):
         self.assertFalse(origin.wires[0].open)
         self.assertTrue(client.closed)
 
+    def test_target_that_takes_nothing(self) -> None:
+        """Where the client has left and the target takes nothing of what was on its way, it is reset in the end."""
+        rig, origin, client = self.open("secure.test:443", ("secure.test", 443))
+        wire = origin.wires[0]
+        wire.loseConnection = wire.stopProducing = lambda: None  # as a socket does while bytes wait
+        client.channel.dataReceived(b"more than it takes")
+        client.leave()
+        rig.net.pass_time(50)
+        wire.send(b"what nobody wants any more")
+        self.assertEqual((wire.open, wire.aborted), (True, False))
+        rig.net.pass_time(11)
+        self.assertEqual((wire.open, wire.aborted), (False, True))
+        self.assertEqual(rig.net.getDelayedCalls(), [])
+        self.assertEqual(len(rig.lines), 1)
+
+    def test_client_that_takes_nothing(self) -> None:
+        """So is a client, where the target has left and the client takes nothing."""
+        rig, origin, client = self.open("secure.test:443", ("secure.test", 443))
+        client.transport.loseConnection = lambda: None
+        origin.wires[0].send(b"more than it takes")
+        client.pause()
+        origin.wires[0].resumeProducing()
+        origin.wires[0].close()
+        rig.net.pass_time(50)
+        self.assertFalse(client.aborted)
+        rig.net.pass_time(30)
+        self.assertTrue(client.aborted)
+        self.assertEqual(rig.net.getDelayedCalls(), [])
+
     def test_slow_target(self) -> None:
         """A target that takes nothing holds up the client, and a client that takes nothing the target."""
         rig, origin, client = self.open("secure.test:443", ("secure.test", 443))

@@ -1,7 +1,20 @@
 """Tells twistd of the ``artifact-vault`` command; nothing of the vault is imported until it is run."""
 
+from typing import Any
+
 from twisted.application.service import ServiceMaker
 
-serviceMaker = ServiceMaker(
-    "Artifact Vault", "vault.tap", "A read-through cache for binary artifacts.", "artifact-vault"
-)
+
+class VaultMaker(ServiceMaker):
+    """Takes signals before it imports the rest."""
+
+    @property
+    def options(self) -> Any:
+        """The class of the command's options, which twistd asks for once it knows that this command is to be run."""
+        from vault.starting import take_signals
+
+        take_signals()
+        return super().options
+
+
+serviceMaker = VaultMaker("Artifact Vault", "vault.tap", "A read-through cache for binary artifacts.", "artifact-vault")

@@ -123,9 +123,11 @@ class VaultChannel(HTTPChannel):
         return self._host
 
     def abort(self) -> None:
-        """Reset the connection; its request, if any, hears of it by ``connectionLost``."""
+        """Reset the connection; its request, if any, hears of it by ``connectionLost``, and is answered no more."""
         self.closing = True
         self._deadline.stop()
+        for request in self.requests:
+            request.cut()
         self.transport.abortConnection()
 
     def loseConnection(self) -> None:

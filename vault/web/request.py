@@ -57,7 +57,7 @@ class VaultRequest(server.Request):
     cache_result: str = "-"
     backend: str = "-"
     aborted: bool = False
-    """True once the connection was cut by ``abort``."""
+    """True once the connection was cut by ``abort``, this request's or the channel's."""
 
     _logged = False
 
@@ -265,9 +265,14 @@ class VaultRequest(server.Request):
         """Reset the connection, so that no client takes what it has for the whole; harmless when it is over."""
         if self.aborted or self.finished or self.channel is None:
             return
-        self.aborted = True
-        self.log_access(aborted=True)
+        self.cut()
         self.channel.abort()
+
+    def cut(self) -> None:
+        """The connection is reset: whatever is answered from now on is not sent, and not logged as if it were."""
+        if not self.finished:
+            self.aborted = True
+            self.log_access(aborted=True)
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
         """Let ``producer`` write the body; it is stopped at once where the client has gone."""

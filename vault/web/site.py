@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -23,13 +21,6 @@ from vault.web.request import VaultRequest
 from vault.web.tunnel import Tunnels
 
 SERVER_NAME = b"artifact-vault/" + __version__.encode("ascii")
-
-# Nothing here takes forms; older versions of Twisted cannot be told so.
-_FORMS: dict[str, Any] = (
-    {"parsePOSTFormSubmission": False}
-    if "parsePOSTFormSubmission" in inspect.signature(http.HTTPFactory.__init__).parameters
-    else {}
-)
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
@@ -61,8 +52,8 @@ class VaultSite(server.Site):
         server_name: bytes = SERVER_NAME,
         tunnels: Tunnels | None = None,
     ) -> None:
-        # No timeout of Twisted's: the channel has its own.
-        super().__init__(root, timeout=None, reactor=reactor, **_FORMS)
+        # No timeout of Twisted's: the channel has its own.  And nothing here takes forms.
+        super().__init__(root, timeout=None, reactor=reactor, parsePOSTFormSubmission=False)
         self.now = now or reactor.seconds
         self.limits = limits
         self.access_allow = access_allow

@@ -4,6 +4,9 @@
     OPEN        bytes go both ways; who does not take them holds up the other side, and only that
     CLOSED      one side has gone, or no byte came for ``idle_timeout``; the other gets what is on its way, and its end
 
+A side that takes nothing of that is cut off: the target ``idle_timeout`` after the client's end, the client as with any
+answer, by its channel's ``stall_timeout``.
+
 A tunnel counts as the one request and the one client that it is, and its bytes towards the client as any others.
 """
 
@@ -117,6 +120,8 @@ class Tunnel(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the target."""
+        if self._over:
+            return  # nobody is there any more who wants them
         self._touch()
         self._channel.transport.write(data)
         self._request.sentLength += len(data)
@@ -136,6 +141,7 @@ class Tunnel(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The target has gone."""
+        self._rest()
         if self._end():
             self._channel.unregisterProducer()
             self._channel.loseConnection()
@@ -154,6 +160,8 @@ class Tunnel(Protocol):
             transport: Any = self.transport
             transport.unregisterProducer()
             transport.loseConnection()
+            # That waits until the target has taken what was sent before, which it need never do.
+            self._touch()
 
     def pauseProducing(self) -> None:
         """The target takes nothing for now: nor is anything taken from the client."""
@@ -184,8 +192,11 @@ class Tunnel(Protocol):
         if self._over:
             return False
         self._over = True
+        self._rest()
+        self._request.log_access()
+        return True
+
+    def _rest(self) -> None:
         for call in (self._timer, self._held):
             if call is not None and call.active():
                 call.cancel()
-        self._request.log_access()
-        return True

@@ -1,0 +1,3 @@
+"""The names of the log levels, for those who need no log yet."""
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
