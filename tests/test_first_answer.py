@@ -28,13 +28,6 @@ class RefreshTests(RigCase):
         rig.origin.requests.clear()
         return rig
 
-    def finish(self, rig: Rig) -> None:
-        """The last byte is there too, as after a kill before the new copy had its place."""
-        row = rig.store.index.partial("files/a")
-        assert row is not None
-        (path,) = rig.store.layout.root.rglob(f"{row.name}*")
-        path.write_bytes(NEW)
-
     def assertHas(self, rig: Rig, body: bytes) -> None:
         """Whoever asks next gets this, whole and from the store."""
         rig.request()
@@ -111,7 +104,7 @@ class RefreshTests(RigCase):
     def test_whole(self) -> None:
         """Where all had come, the upstream's head alone shows that it is the new copy."""
         rig = self.cut(size=9)
-        self.finish(rig)
+        rig.complete_partial(NEW)
         rig.origin.answer = lambda asked: asked.head(200, *SECOND, length=10)
         self.assertHas(rig, NEW)
         self.assertEqual(len(rig.origin.requests), 1)
@@ -119,7 +112,7 @@ class RefreshTests(RigCase):
     def test_whole_of_another(self) -> None:
         """Where all of it had come and there is yet another version, that one is taken."""
         rig = self.cut(size=9)
-        self.finish(rig)
+        rig.complete_partial(NEW)
         rig.origin.answer = lambda asked: asked.answer(200, 'ETag: "3"', body=b"ABCDEFGHIJ")
         self.assertHas(rig, b"ABCDEFGHIJ")
 
@@ -132,7 +125,7 @@ class RefreshTests(RigCase):
         rig.net.pass_time(0.1)
         rig.stop()
         rig.again()
-        self.finish(rig)
+        rig.complete_partial(NEW)
         rig.net.pass_time(200)
         rig.origin.requests.clear()
         rig.origin.answer = lambda asked: asked.head(200, *SECOND, length=10)

@@ -116,6 +116,10 @@ class Head:
         kept.extend((name, value) for name, value in changes.items() if value is not None)
         return replace(self, headers=tuple(kept))
 
+    def timed_as(self, answer: Head) -> Head:
+        """This head with the times of an answer that confirms it (RFC 9111 section 4.2.3)."""
+        return replace(self, requested_at=answer.requested_at, received_at=answer.received_at)
+
     def to_json(self) -> str:
         """A compact form for the index."""
         return json.dumps([self.status, self.headers, self.requested_at, self.received_at], separators=(",", ":"))

@@ -116,12 +116,6 @@ class Cache:
         ``no_cache``: the client asks for validation (RFC 9111 section 5.2.1.4); it is done for what can change.
         ``stored_only``: nobody is asked for this client, see ``Asked``; raises NotStored where that will not do.
         """
-        found = await self._lookup(artifact, no_cache, stored_only)
-        if stored_only is not None:
-            found.ahead = None
-        return found
-
-    async def _lookup(self, artifact: Artifact, no_cache: bool, stored_only: float | None) -> Found:
         key = artifact.key
         found = self._running(artifact)
         if found is not None and not self._refreshing(artifact):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vault.answer import Answer
-from vault.artifact import ASKED, Artifact, Head, Headers
+from vault.artifact import ASKED, Artifact, Headers
 from vault.confirmation import confirmed
 from vault.feed import content_range, contradicts, total_of
 from vault.freshness import (
@@ -73,7 +73,7 @@ class FirstAnswer:
             if partial is None or not partial.whole or not self._same(partial, answer):
                 return answer, None
             answer.abort()
-            return None, received_with(partial, answer.head)
+            return None, replace(partial, head=partial.head.timed_as(answer.head))
         if answer.status == 304 and stored is not None and matches(stored.head, answer.head):
             return answer, None
         if answer.status == 206 and partial is not None and self._goes_on(partial, answer):
@@ -81,7 +81,7 @@ class FirstAnswer:
         answer.discard()
         if partial is not None and answer.status != 304:
             if answer.status == 416 and partial.length is None and total_of(answer.head) == partial.size:
-                return None, received_with(partial, answer.head)
+                return None, replace(partial, head=partial.head.timed_as(answer.head))
             await self._store.discard(self._artifact.key)
         return await self._sources.ask(self._artifact), None
 
@@ -134,13 +134,3 @@ class FirstAnswer:
         digest = self._artifact.digest_of(partial.head)
         proved = elsewhere and digest is not None and digest == self._artifact.digest_of(answer.head)
         return proved or not contradicts(partial.head, answer.head, elsewhere)
-
-
-def received_with(partial: Partial, head: Head) -> Partial:
-    """The partial, confirmed by an answer to be what the upstream has at the time of that answer."""
-    return replace(partial, head=received_at(partial.head, head))
-
-
-def received_at(known: Head, answer: Head) -> Head:
-    """``known`` with the times of ``answer``, which confirms it (RFC 9111 section 4.2.3)."""
-    return replace(known, requested_at=answer.requested_at, received_at=answer.received_at)

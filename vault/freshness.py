@@ -298,7 +298,7 @@ def freshen(stored: Head, answer: Head) -> Head:
     # Date and Age tell of one message: the old message's, beside the new time of receipt, would give a wrong age.
     replaced = {name.lower() for name, _ in updates} | {"date", "age", GONE.lower(), TAKEN_UP.lower()}
     kept = tuple((name, value) for name, value in stored.headers if name.lower() not in replaced)
-    return replace(stored, headers=kept + updates, requested_at=answer.requested_at, received_at=answer.received_at)
+    return replace(stored, headers=kept + updates).timed_as(answer)
 
 
 def resume_validator(head: Head) -> str | None:

@@ -90,7 +90,10 @@ class Kitchen:
     async def find(self, artifact: Artifact, asked: Asked) -> Found:
         """What to serve for a request that wants just this artifact."""
         look = self.cache.head if asked.head_only else self.cache.lookup
-        return await look(artifact, asked.no_cache, asked.stored_only)
+        found = await look(artifact, asked.no_cache, asked.stored_only)
+        if asked.stored_only is not None:
+            found.ahead = None  # that would ask the upstream
+        return found
 
     async def fetch(self, artifact: Artifact, no_cache: bool = False) -> Found:
         """The artifact's body."""

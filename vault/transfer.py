@@ -30,7 +30,7 @@ from vault.artifact import GONE, Artifact, Head
 from vault.confirmation import renew
 from vault.errors import BrokenAnswer, DigestMismatch, Truncated, Unavailable, Unfit, VaultError
 from vault.feed import Changed, Feed, content_range
-from vault.first_answer import FirstAnswer, received_at
+from vault.first_answer import FirstAnswer
 from vault.freshness import freshen, keepable
 from vault.rate import Rate
 from vault.sources import Sources
@@ -195,7 +195,7 @@ class Transfer:
             found = content_range(answer.head)
             length = partial.length if found is None or found[2] is None else found[2]
             # The upstream confirmed with If-Range that this is what it has now.
-            head = received_at(partial.head, answer.head)
+            head = partial.head.timed_as(answer.head)
             writer = await self._store.create(self.artifact.key, head, length, self.artifact.digest_of(head), partial)
             if writer.received == 0:
                 answer.abort()  # what came before is gone, or cannot be had from a failing disk
@@ -218,7 +218,7 @@ class Transfer:
         if supersedes is None or supersedes(stored.head, answer.head):
             return None
         self.log.warn("{key}: the upstream has an older copy than the stored one", key=plain(self.artifact.key))
-        return received_at(stored.head.with_headers({GONE: None}), answer.head)
+        return stored.head.with_headers({GONE: None}).timed_as(answer.head)
 
     async def _begin(self, answer: Answer, leave: Callable[[Transfer], None]) -> None:
         """A whole body comes: into the store, or past it."""

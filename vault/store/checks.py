@@ -11,7 +11,6 @@ from twisted.python.failure import Failure
 
 from vault.errors import Stopping
 from vault.store.body import OpenFile
-from vault.store.disk import Disk
 from vault.store.hashes import sha256_of
 from vault.store.index import Row
 from vault.store.removal import forget
@@ -24,9 +23,8 @@ if TYPE_CHECKING:
 class Checks:
     """The checks under way in a store: one at a time for each key, since it reads the whole file."""
 
-    def __init__(self, store: Store, disk: Disk) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._disk = disk
         self._waiting: dict[str, list[Deferred[bool]]] = {}
 
     async def passes(self, row: Row, file: OpenFile, found: os.stat_result) -> bool:
@@ -38,7 +36,7 @@ class Checks:
         self._waiting[row.key] = []
         result: bool | Failure = False
         try:
-            result = passed = await self._disk.run(_check, self._store, self._disk, row, file, found)
+            result = passed = await self._store.disk.run(_check, self._store, row, file, found)
             return passed
         except Stopping:
             result = Failure()
@@ -48,10 +46,10 @@ class Checks:
                 other.callback(result)
 
 
-def _check(store: Store, disk: Disk, row: Row, file: OpenFile, found: os.stat_result) -> bool:
+def _check(store: Store, row: Row, file: OpenFile, found: os.stat_result) -> bool:
     """On a disk thread: see ``Checks.passes``; the file was touched, copied back or damaged."""
     try:
-        if found.st_size == row.length and sha256_of(file, disk) == row.sha256:
+        if found.st_size == row.length and sha256_of(file, store.disk) == row.sha256:
             store.index.touch(row.of(found))
             return True
     except (OSError, ValueError, OverflowError, sqlite3.Error) as error:

@@ -73,7 +73,7 @@ class Store:
         self._trouble: str | None = None
         self.space = Space(self)
         self._twins = Twins(self, disk)
-        self._checks = Checks(self, disk)
+        self._checks = Checks(self)
 
     def reconfigure(self, options: Options) -> None:
         """Take these options from now on."""

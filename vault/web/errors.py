@@ -122,6 +122,20 @@ def proxy_status(error: VaultError, status: int) -> str | None:
     return "; ".join([CACHE_NAME, *parameters]) if parameters else None
 
 
+def how_refused(error: VaultError) -> tuple[bool, str]:
+    """Whether ``error`` is a stored answer, and the parameters of ``Cache-Status`` (RFC 9211) that tell of it."""
+    if isinstance(error, Slashed):
+        return False, f"; fwd=uri-miss; fwd-status={error.redirect}"
+    if isinstance(error, Moved):
+        return False, ""
+    # A remembered answer is a hit; of another remembered failure only that nobody was asked is true.
+    hit = error.remembered and isinstance(error, Missing)
+    told = "; hit" if hit else "" if error.remembered else "; fwd=uri-miss"
+    received = received_status(error)
+    told += "" if received is None else f"; fwd-status={received}"
+    return hit, f"{told}; detail={error.proxy_error}"
+
+
 def respond_error(request: Request, error: VaultError, backend: str = "", form: Form | None = None) -> None:
     """Answer ``request`` with what went wrong, naming the ``backend`` where one is concerned, or in its own ``form``.
 

@@ -18,13 +18,13 @@ from twisted.web.server import NOT_DONE_YET
 
 from vault.artifact import Artifact, Head
 from vault.body import ClientGone, Delivery, Part
-from vault.errors import Missing, Moved, Slashed, Truncated, VaultError
+from vault.errors import Slashed, Truncated, VaultError
 from vault.freshness import age, directives_of, only_if_cached
 from vault.interfaces import IBackend, IBody, IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 from vault.web import conditional, ranges
 from vault.web.accesslog import redact
-from vault.web.errors import received_status, respond, respond_error, status_of
+from vault.web.errors import how_refused, respond, respond_error, status_of
 from vault.web.headers import CACHE_NAME, cache_status, not_modified_fields, repr_digest, response_fields
 from vault.web.request import VaultRequest
 from vault.web.short import at_hand, give, send
@@ -147,20 +147,11 @@ class ArtifactResource(Resource):
         return Asked(request.method == b"HEAD", no_cache, request.channel.notes, only_if_cached(directives))
 
     def _refuse(self, request: VaultRequest, error: VaultError) -> None:
-        # RFC 9211: a remembered answer is a hit; of another remembered failure only that nobody was asked is true.
-        hit = error.remembered and isinstance(error, Missing)
-        told = "; hit" if hit else "" if error.remembered else "; fwd=uri-miss"
-        received = received_status(error)
-        told += "" if received is None else f"; fwd-status={received}"
-        told += f"; detail={error.proxy_error}"
-        if isinstance(error, Moved):
-            told = ""
-        if isinstance(error, Slashed):
-            told = f"; fwd=uri-miss; fwd-status={error.redirect}"
-            # A target in absolute form may be the upstream's own, without the prefix: there the relative one is right.
-            if request.absolute_form() is None:
-                error = copy(error)  # others may be told of it as well
-                error.location = (self.backend.prefix + self._path).partition("?")[0] + "/" + error.query
+        hit, told = how_refused(error)
+        # A target in absolute form may be the upstream's own, without the prefix: there the relative one is right.
+        if isinstance(error, Slashed) and request.absolute_form() is None:
+            error = copy(error)  # others may be told of it as well
+            error.location = (self.backend.prefix + self._path).partition("?")[0] + "/" + error.query
         request.cache_result = "HIT" if hit else "MISS"
         request.setHeader(b"X-Cache", request.cache_result.encode("ascii"))
         request.setHeader(b"Cache-Status", f"{CACHE_NAME}{told}".encode("ascii"))
