@@ -5,12 +5,10 @@ Needs apt, apt-utils, dpkg, gnupg, debootstrap and apt-cacher-ng; everything is 
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import lzma
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -52,7 +50,7 @@ def apt_cacher_ng(directory: Path) -> Iterator[str]:
     program = shutil.which("apt-cacher-ng", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if program is None:
         raise SystemExit("apt-cacher-ng is not installed: on Debian, apt-get install apt-cacher-ng")
-    port, home = low_port(), directory / "acng"
+    port, home = free_port(), directory / "acng"
     for part in ("cache", "log", "conf"):
         (home / part).mkdir(parents=True)
     settings = [f"CacheDir: {home}/cache", f"LogDir: {home}/log", f"Port: {port}", "BindAddress: 127.0.0.1"]
@@ -81,15 +79,6 @@ def apt_cacher_ng(directory: Path) -> Iterator[str]:
         process.wait(20)
 
 
-def low_port() -> int:
-    """A free port below 32768: apt-cacher-ng knows no others."""
-    while True:
-        port = 20000 + free_port() % 10000
-        with contextlib.suppress(OSError):
-            socket.create_server(("127.0.0.1", port)).close()
-            return port
-
-
 def client_round(apt: Apt, names: list[str]) -> tuple[float, float]:
     """Seconds for an update from nothing, and for the packages."""
     apt.forget()
@@ -108,7 +97,7 @@ def beside_apt_cacher_ng(directory: Path, keys: Keys) -> None:
     for name in names:
         repository.add(name, "1.0", os.urandom(200_000))
     repository.publish()
-    server = FileServer(repository.root, low_port())
+    server = FileServer(repository.root, free_port())
     with vault(directory, server.url) as process, apt_cacher_ng(directory) as other:
         source = f"deb [signed-by={keys.public}] {server.url}/ test main\n"
         clients = {

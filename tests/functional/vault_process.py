@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -18,13 +20,19 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 LISTENING = re.compile(r"listening on https?://127\.0\.0\.1:(\d+)")
 START_TIMEOUT = 20.0  # seconds
+PORTS = random.SystemRandom()  # processes that run beside each other must not choose alike
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nobody listens on now.
+
+    It is below those that kernels give to connections and to listeners that ask for any (32768 and more on Linux), so
+    that nothing takes it before it is used, nor while a server is started again.
+    """
+    while True:
+        port = PORTS.choice(range(10_000, 30_000))
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def twistd(*arguments: str) -> list[str]:
