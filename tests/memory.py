@@ -238,6 +238,7 @@ class Net(Clock):
         self.rightNow = START
         self.names: dict[str, list[str]] = {"localhost": ["127.0.0.1"]}
         self.origins: dict[tuple[str, int], Origin] = {}
+        self.slow_names: set[str] = set()  # they are being looked up for ever
         self.nameResolver = self
 
     def origin(self, name: str, *addresses: str, port: int = 80) -> Origin:
@@ -256,12 +257,17 @@ class Net(Clock):
         self, receiver: Any, hostName: str, portNumber: int = 0, addressTypes: Any = None, transportSemantics: Any = ""
     ) -> Any:
         """Look a name up at once; an address is its own name."""
-        receiver.resolutionBegan(None)
+        receiver.resolutionBegan(self)
+        if hostName in self.slow_names:
+            return
         literal = re.fullmatch(r"\d+\.\d+\.\d+\.\d+|[0-9a-f:.]*:[0-9a-f:.]*", hostName)
         for address in [hostName] if literal else self.names.get(hostName, []):
             kind = IPv6Address if ":" in address else IPv4Address
             receiver.addressResolved(kind("TCP", address, portNumber))
         receiver.resolutionComplete()
+
+    def cancel(self) -> None:
+        """A name is no longer to be looked up."""
 
     def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None) -> Any:
         """Connect at once."""

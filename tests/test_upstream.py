@@ -7,6 +7,7 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet import error as net
+from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
@@ -557,6 +558,15 @@ class LimitTests(UpstreamCase):
             self.failureResultOf(waiting)
         self.assertEqual(rig.free_slots(), 1)
         self.assertEqual(rig.origin.open_wires, 0)
+
+    def test_cancelled_while_resolving(self) -> None:
+        """Who gives up while the name is looked up is not told that there is no such name: it would try again."""
+        rig = self.rig(max_connections=1)
+        rig.net.slow_names.add("origin.test")
+        asking = rig.run(rig.upstream.ask("GET", URL))
+        asking.cancel()
+        self.failureResultOf(asking, CancelledError)
+        self.assertEqual(rig.free_slots(), 1)
 
     def test_after_errors(self) -> None:
         """Failures of every kind give the connection back."""

@@ -46,7 +46,7 @@ class Cache:
     """One backend's view of the store.
 
     ``transfers`` is the table of what is being fetched, one for all backends, which outlives this object when the
-    configuration is read again.  ``now`` gives POSIX seconds.
+    configuration is read again.  ``now`` gives POSIX seconds.  Nothing is begun any more once it is ``stopping``.
     """
 
     log = Logger()
@@ -56,6 +56,7 @@ class Cache:
         transfers: dict[str, Transfer],
     ) -> None:  # fmt: skip
         self.transfers = transfers
+        self.stopping = False
         self._sources = sources
         self._options = sources.options
         self._store = store
@@ -71,6 +72,8 @@ class Cache:
     # -- the table --------------------------------------------------------------------------------------------------
 
     def _begin(self, artifact: Artifact, stored: StoredBody | None = None, private: bool = False) -> Transfer:
+        if self.stopping:
+            raise Unavailable("the vault is stopping")
         transfer = Transfer(
             artifact, self._sources, self._store, self._clock, self._bandwidth, stored, private
         )  # fmt: skip
@@ -101,6 +104,7 @@ class Cache:
 
     async def stop(self) -> None:
         """End every transfer; what has come stays on disk to be gone on with."""
+        self.stopping = True
         transfers = {*self.transfers.values(), *self._private}
         ends = [transfer.ended() for transfer in transfers]
         for transfer in transfers:

@@ -313,8 +313,9 @@ class VaultService(Service):
                     self.log.warn("transfers did not end in time; they are cut off")
             await self._cut_off(self._site)
         self._disk.stopping = True  # nobody is there any more who waits for a file to be read through
-        await self._within(SAVING, DeferredList([part.kitchen.stop() for part in self._parts.values()]))
+        saved = DeferredList([part.kitchen.stop() for part in self._parts.values()])
         await self._within(DISK, ensureDeferred(self._end_fills()))
+        await self._within(SAVING, saved)
         if self._cared is not None:
             await self._within(DISK, self._cared)  # what it is just doing uses the index
         await self._store.close()
@@ -325,7 +326,10 @@ class VaultService(Service):
         self.log.info("stopped")
 
     async def _end_fills(self) -> None:
-        for cache in [*self._retired, *(cache for part in self._parts.values() for cache in part.kitchen.caches)]:
+        caches = [*self._retired, *(cache for part in self._parts.values() for cache in part.kitchen.caches)]
+        for cache in caches:
+            cache.stopping = True
+        for cache in caches:
             await cache.stop()  # one after the other: they share the table of what is being fetched
 
     async def _within(self, seconds: float, over: Deferred[Any]) -> None:

@@ -200,8 +200,7 @@ class Transfer:
             if writer.received == 0:
                 answer.abort()  # what came before is gone, or cannot be had from a failing disk
                 await self._store.ended(writer, keep=False)
-                answer = await self._sources.ask(self.artifact)
-                await self._begin(answer, leave)
+                await self._begin(await self._sources.ask(self.artifact), leave)
                 return
             await self._stream(answer, writer, length, leave)
             return
@@ -222,38 +221,47 @@ class Transfer:
 
     async def _begin(self, answer: Answer, leave: Callable[[Transfer], None]) -> None:
         """A whole body comes: into the store, or past it."""
-        self._check_head(answer)
-        digest = self.artifact.digest_of(answer.head)
-        if self._keepable(answer) and not self._private:
-            head = await self.artifact.succeeding(self.stored, answer.head)
-            writer = await self._store.create(self.artifact.key, head, answer.length, digest, asked=answer.asked)
-            if writer.storing:
-                await self._stream(answer, writer, answer.length, leave)
-                return
-        # It goes at the pace of the client, of which slow ones must not take every connection.
-        upstream = self._sources.upstream
-        waits = not upstream.paced.tokens
-        if waits:
-            answer.abort()
-        await upstream.enter_paced()
         try:
+            self._check_head(answer)
+            if not self._private and await self._kept(answer, leave):
+                return
+            # It goes at the pace of the client, of which slow ones must not take every connection.
+            upstream = self._sources.upstream
+            waits = not upstream.paced.tokens
             if waits:
-                answer = await self._sources.ask(self.artifact)
-                self._check_head(answer)
+                answer.abort()
+            await upstream.enter_paced()
+            try:
+                if waits:
+                    answer = await self._sources.ask(self.artifact)
+                    self._check_head(answer)
                 digest = self.artifact.digest_of(answer.head)
-            writer = self._store.pass_through(self.artifact.key, answer.head, answer.length, digest)
-            await self._stream(answer, writer, answer.length, leave)
-        finally:
-            upstream.paced.release()
+                writer = self._store.pass_through(self.artifact.key, answer.head, answer.length, digest)
+                await self._stream(answer, writer, answer.length, leave)
+            finally:
+                upstream.paced.release()
+        except BaseException:
+            answer.abort()  # its connection is given back, whatever it was that went wrong
+            raise
+
+    async def _kept(self, answer: Answer, leave: Callable[[Transfer], None]) -> bool:
+        """Stream into the store; False where that may not be, or the disk does not take it."""
+        if not self._keepable(answer):
+            return False
+        head = await self.artifact.succeeding(self.stored, answer.head)
+        digest = self.artifact.digest_of(answer.head)
+        writer = await self._store.create(self.artifact.key, head, answer.length, digest, asked=answer.asked)
+        if not writer.storing:
+            return False
+        await self._stream(answer, writer, answer.length, leave)
+        return True
 
     def _check_head(self, answer: Answer) -> None:
         limit = self.artifact.limit
         if limit is not None and answer.length is not None and answer.length > limit:
-            answer.abort()
             raise BrokenAnswer(f"{answer.host} sent {answer.length} bytes where at most {limit} may come")
         fault = None if self.artifact.fault is None else self.artifact.fault(answer.head, None)
         if fault is not None:
-            answer.abort()
             raise Unfit(f"{answer.host} sent {fault}")
 
     async def _check_body(self, writer: FillWriter, host: str) -> None:

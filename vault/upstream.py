@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from treq.client import HTTPClient
-from twisted.internet import error as net
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.logger import Logger
 from twisted.web.client import Agent, HTTPConnectionPool, ProxyAgent
@@ -29,7 +28,7 @@ from vault.artifact import Head, Headers
 from vault.clock import steady
 from vault.connect import Endpoints
 from vault.errors import BrokenAnswer, Crowded, ForbiddenTarget, LeftAlone, Timeout, Unavailable, UpstreamError
-from vault.explanation import causes, explained, unknown_to
+from vault.explanation import explained, unknown_to
 from vault.freshness import end_to_end
 from vault.hosts import Hosts
 from vault.options import UpstreamOptions
@@ -37,7 +36,6 @@ from vault.redirects import REDIRECTS, adds_slash, target_of
 from vault.urls import origin_of
 
 MAX_REDIRECTS = 5
-CANCELLED = (CancelledError, net.ConnectingCancelledError)
 CREDENTIALS = frozenset({"authorization", "cookie"})
 KEEP_ALIVE = 4  # seconds; below the 5 s after which common servers close an idle connection
 
@@ -252,8 +250,8 @@ class Upstream:
             late = Timeout(f"{host} did not answer within {timeout:g} s")
             response = await self._within(sending, timeout, late)
         except Exception as error:
-            if not isinstance(error, Timeout) and any(isinstance(cause, CANCELLED) for cause in causes(error)):
-                raise CancelledError from error
+            if isinstance(error, CancelledError):
+                raise
             if self._endpoints.refused(host):
                 raise ForbiddenTarget(f"{host} has only addresses that the vault must not contact") from error
             raise explained(error, host, self._endpoints.proxy_name) from error
@@ -289,19 +287,30 @@ class Upstream:
         await self._within(self.paced.acquire(), LONGEST_QUEUE, crowded)
 
     async def _within(self, waited: Deferred[Any], seconds: float, late: Timeout) -> Any:
-        timed_out = False
+        """What ``waited`` gives; raises ``late`` after so many seconds, and CancelledError where it is cancelled.
+
+        What fails because of that may call it something else: a name that was being looked up, that there is no such.
+        """
+        reason: Exception | None = None
 
         def expire() -> None:
-            nonlocal timed_out
-            timed_out = True
+            nonlocal reason
+            reason = late
             waited.cancel()
 
+        def cancel(waiting: Deferred[Any]) -> None:
+            nonlocal reason
+            reason = CancelledError()
+            waited.cancel()
+
+        waiting: Deferred[Any] = Deferred(cancel)
+        waited.addBoth(lambda result: None if waiting.called else waiting.callback(result))
         timer = self._reactor.callLater(seconds, expire)
         try:
-            return await waited
+            return await waiting
         except Exception as error:
-            if timed_out:
-                raise late from error
+            if reason is not None:
+                raise reason from error
             raise
         finally:
             if timer.active():

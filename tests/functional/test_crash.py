@@ -58,6 +58,19 @@ class StopTests(FunctionalCase):
         self.vault.start()
         self.assert_resumed(content)
 
+    def test_stop_while_some_wait(self) -> None:
+        """A stop asks for nothing more for those who wait until others have what cannot be stored."""
+        self.origin.put("/n", MIB, headers={"Cache-Control": "no-store"}, default=Answer(stall_after=1000))
+        self.start_vault(max_connections=4, idle_timeout=30)
+        for _ in range(8):
+            client = socket.create_connection(("127.0.0.1", self.vault.port))
+            self.addCleanup(client.close)
+            client.sendall(b"GET /o/n HTTP/1.1\r\nHost: a\r\n\r\n")
+        eventually(lambda: len(self.origin.requests("/n")) == 8, what="a request for each")
+        time.sleep(0.2)
+        self.assertEqual(self.vault.terminate(), 0)
+        self.assertEqual(len(self.origin.requests("/n")), 8)
+
     def test_interrupt(self) -> None:
         """SIGINT stops it as cleanly."""
         self.start_vault()
