@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.memory import DATE, Asked, Rig, RigCase
 
 OLD = b"abcdefghij"
@@ -108,6 +110,27 @@ class RefreshTests(RigCase):
         rig.origin.answer = lambda asked: asked.head(200, *SECOND, length=10)
         self.assertHas(rig, NEW)
         self.assertEqual(len(rig.origin.requests), 1)
+
+    def test_whole_not_to_be_kept(self) -> None:
+        """Where all had come, but the upstream now says that it may not be stored, it is not."""
+        rig = self.cut(size=9)
+        rig.complete_partial(NEW)
+        rig.origin.answer = lambda asked: asked.answer(200, *SECOND, "Cache-Control: no-store", body=NEW)
+        client = rig.request()
+        self.assertEqual((client.body, client.whole), (NEW, True))
+
+    def test_whole_but_removed(self) -> None:
+        """Where the file that had all goes while the upstream is asked, the body comes from the upstream."""
+        rig = self.cut(size=9)
+        rig.complete_partial(NEW)
+
+        def answer(asked: Any) -> None:
+            for file in (rig.store.layout.root / ".vault" / "partial").iterdir():
+                file.unlink()
+            asked.answer(200, *SECOND, body=NEW)
+
+        rig.origin.answer = answer
+        self.assertHas(rig, NEW)
 
     def test_whole_of_another(self) -> None:
         """Where all of it had come and there is yet another version, that one is taken."""

@@ -32,6 +32,9 @@ from vault.verified import contradicted
 PATIENCE = 5.0
 """Seconds to wait for an upstream's head while there is a stored copy to give instead."""
 
+PERMANENT = (301, 308)
+"""Redirects that say that an address is not to be used any more (RFC 9110 section 15.4)."""
+
 
 class _Nobody:
     """A reader that reads nothing: attached and detached, it tells a body that nobody will."""
@@ -220,7 +223,8 @@ class Cache:
                 error.let_go = True
                 raise
             if isinstance(error, Slashed):
-                await self._store.remove(artifact.key)  # it is a directory's now, if it was not before
+                if error.redirect in PERMANENT:
+                    await self._store.remove(artifact.key)  # it is a directory's now, if it was not before
                 raise
             self._failures.rest(artifact, error)
             return Found(stored, How.STALE, detail=error.proxy_error)
@@ -268,7 +272,8 @@ class Cache:
     def _note_failure(self, failure: object, artifact: Artifact, stored: StoredBody) -> None:
         error = getattr(failure, "value", None)
         if isinstance(error, Slashed):
-            ensureDeferred(self._store.remove(artifact.key))
+            if error.redirect in PERMANENT:
+                ensureDeferred(self._store.remove(artifact.key))
         elif isinstance(error, VaultError):
             self._failures.rest(artifact, error)
         if isinstance(error, Missing):

@@ -70,7 +70,8 @@ class FirstAnswer:
             self._artifact, conditions + rest, accept=accept, patient=stored is None, known=known
         )
         if answer.status in (200, 203):
-            if partial is None or not partial.whole or not self._same(partial, answer):
+            kept = keepable(answer.head, self._artifact)
+            if partial is None or not partial.whole or not kept or not self._same(partial, answer):
                 return answer, None
             answer.abort()
             return None, replace(partial, head=partial.head.timed_as(answer.head))

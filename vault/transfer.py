@@ -173,8 +173,9 @@ class Transfer:
         self.stored, self._confirmation = first.stored, first.confirmation
         if answer is None:
             assert partial is not None
-            await self._finish_partial(partial)
-            return
+            if await self._finish_partial(partial):
+                return
+            answer, partial = await self._sources.ask(self.artifact, patient=self.stored is None), None
         try:
             await self._take(answer, partial, leave)
         except BaseException:
@@ -321,13 +322,15 @@ class Transfer:
         if not writer.body.readers and not writer.body.complete and self.feed is not None:
             self.feed.stop("nobody has begun to read it")
 
-    async def _finish_partial(self, partial: Partial) -> None:
-        """All bytes were there when the vault was stopped: verify and store them."""
+    async def _finish_partial(self, partial: Partial) -> bool:
+        """All bytes were there when the vault was stopped: verify and store them; False where they cannot be had."""
         digest = self.artifact.digest_of(partial.head)
         writer = await self._store.create(self.artifact.key, partial.head, partial.size, digest, partial)
+        if not writer.storing or writer.written != partial.size:
+            # The disk does not take it, or the file has been removed since it was looked at.
+            await self._store.ended(writer, keep=False)
+            return False
         self.body = writer.body
-        if not writer.storing:
-            raise BrokenAnswer("the disk failed; ask again")
         self.state = State.STREAMING
         try:
             self._tell(Outcome(State.STREAMING, writer.body))
@@ -336,3 +339,4 @@ class Transfer:
             self.state = State.COMPLETE
         finally:
             await self._store.ended(writer, keep=not isinstance(writer.body.failure, (DigestMismatch, Unfit)))
+        return True

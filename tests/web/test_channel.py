@@ -340,8 +340,10 @@ class PipelineTests(SynchronousTestCase):
     def test_together(self) -> None:
         """Requests sent together are answered in their order."""
         edge = Edge(lambda request: request.uri)
-        answer = edge.connect().send(b"".join(GET.replace(b"/x", b"/%d" % number) for number in range(20)))
-        self.assertEqual(answer.count(b"HTTP/1.1 200 OK"), 20)
+        client = edge.connect()
+        client.send(b"".join(GET.replace(b"/x", b"/%d" % number) for number in range(20)))
+        edge.clock.pump([0] * 20)
+        self.assertEqual(client.transport.value().count(b"HTTP/1.1 200 OK"), 20)
         self.assertEqual([f"/{number} " in line for number, line in enumerate(edge.lines)], [True] * 20)
 
     def test_waiting(self) -> None:
@@ -352,10 +354,34 @@ class PipelineTests(SynchronousTestCase):
         for _ in range(2):
             edge.leaf.requests[-1].write(b"a")
             edge.leaf.requests[-1].finish()
+            edge.clock.advance(0)
         self.assertEqual(len(edge.leaf.requests), 2)
         self.assertEqual(client.transport.value().count(b"HTTP/1.1 200 OK"), 2)
         self.assertIn(b"HTTP/1.1 400 ", client.transport.value())
         self.assertEqual(["200" in line for line in edge.lines], [True, True, False])
+
+    def test_in_turns(self) -> None:
+        """Others have their turn between two that came together, and for a client that has left no more is done."""
+        edge = Edge()
+        client = edge.connect()
+        client.send(GET * 100)
+        client.send(GET * 100)
+        self.assertEqual(len(edge.lines), 1)
+        client.leave()
+        edge.clock.pump([0] * 200)
+        self.assertEqual(len(edge.lines), 1)
+
+    def test_answers_not_taken(self) -> None:
+        """While a client does not take its answers it gets no more of them, and its wait is no fault."""
+        edge = Edge()
+        client = edge.connect()
+        client.send(GET * 3)
+        client.channel.pauseProducing()
+        edge.clock.pump([0] * 5)
+        self.assertEqual(len(edge.lines), 1)
+        client.channel.resumeProducing()
+        edge.clock.pump([0] * 5)
+        self.assertEqual(len(edge.lines), 3)
 
     def test_aborted(self) -> None:
         """After an aborted response nothing more is read, not even what has come already."""

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -331,6 +331,8 @@ class FillWriter:
         if self.storing and self._commit is not None:
             try:
                 await self._disk.run(self._commit, self)
+            except CancelledError:
+                raise
             except Exception as error:
                 self.storing = False
                 self._trouble(f"{plain(self.key)} could not be stored", error)

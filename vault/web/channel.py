@@ -149,6 +149,9 @@ class VaultChannel(HTTPChannel):
         """Parse; the time for a head runs from its first byte, however slowly the others follow."""
         if self.closing:
             return
+        if self.paused:
+            self._buffer += data
+            return
         if self._fresh:
             self._fresh = False
             if data.startswith(TLS_HANDSHAKE) and not self.isSecure():
@@ -251,7 +254,19 @@ class VaultChannel(HTTPChannel):
             return
         if self.persistent:
             self._idle()
+            self.paused = bool(self._buffer or self._dataBuffer)  # nothing is parsed meanwhile
         super().requestDone(request)
+        if self.paused and not self.closing:
+            # Thousands may have come together: others have their turn between two, and who has left gets no more.
+            self._networkProducer.pauseProducing()
+            self.site.reactor.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        """Answer the next of the requests that came together, unless the answers are not being taken."""
+        if self.paused and not self.closing and not self._waitingForTransport:
+            self.paused = False
+            self._networkProducer.resumeProducing()
+            self.dataReceived(b"")
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
         """Write a response's head, in one piece: each of its sixty costs the transport as much as the whole."""
@@ -365,6 +380,7 @@ class VaultChannel(HTTPChannel):
         """The send buffer is empty."""
         self.stall.stop()
         super().resumeProducing()
+        self._go_on()
 
     def _stalled(self, seconds: float) -> None:
         log.info(
