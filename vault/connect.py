@@ -65,6 +65,15 @@ METADATA = frozenset(
 )
 """Metadata services that are not link-local; 169.254.169.254 and most others are."""
 
+NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052 section 2.1
+COMPATIBLE = ipaddress.ip_network("::/96")  # RFC 4291 section 2.5.5.1; ::1 and :: are in it, and are no IPv4 addresses
+
+
+def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 one ends with and leads to."""
+    last = int(address) & 0xFFFFFFFF
+    return ipaddress.IPv4Address(last) if address in NAT64 or (address in COMPATIBLE and last > 1) else None
+
 
 def kind_of(address: str) -> str | None:
     """``"loopback"``, ``"link-local"``, ``"metadata"`` or ``"unusable"`` for an address of that kind, else None."""
@@ -79,8 +88,8 @@ def kind_of(address: str) -> str | None:
             found = ipaddress.ip_address(socket.inet_aton(host))
         except OSError:
             return None
-    mapped = getattr(found, "ipv4_mapped", None)
-    found = mapped if mapped is not None else found
+    if isinstance(found, ipaddress.IPv6Address):
+        found = found.ipv4_mapped or found.sixtofour or _translated(found) or found
     if found.is_loopback:
         return "loopback"
     if found.is_link_local:

@@ -76,6 +76,8 @@ class FirstAnswer:
             answer.abort()
             return None, replace(partial, head=partial.head.timed_as(answer.head))
         if answer.status == 304 and stored is not None and matches(stored.head, answer.head):
+            if partial is not None:
+                await self._store.discard(self._artifact.key)  # the beginning of what the upstream no longer has
             return answer, None
         if answer.status == 206 and partial is not None and self._goes_on(partial, answer):
             return answer, partial
@@ -84,7 +86,7 @@ class FirstAnswer:
             if answer.status == 416 and partial.length is None and total_of(answer.head) == partial.size:
                 return None, replace(partial, head=partial.head.timed_as(answer.head))
             await self._store.discard(self._artifact.key)
-        return await self._sources.ask(self._artifact), None
+        return await self._sources.ask(self._artifact, patient=stored is None), None
 
     async def _confirm(self) -> bool:
         """True where the upstream's answer to HEAD shows what it has to be stored already."""

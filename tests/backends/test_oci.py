@@ -319,6 +319,19 @@ class TokenTests(SynchronousTestCase):
         self.failureResultOf(self.answer(tokens, server), TokenRefused)
         self.assertEqual(len(server.asked), 3)
 
+    def test_refused_scope(self) -> None:
+        """Where the login has been taken, a refusal is about one repository, and keeps nobody from the others."""
+        tokens, server = self.tokens(Login("me", "secret")), TokenServer()
+        self.successResultOf(self.answer(tokens, server))
+        server.status = 401
+        for _ in range(2):
+            refused = self.answer(tokens, server, CHALLENGE.replace("library/app", "team/private"))
+            self.failureResultOf(refused, TokenRefused)
+        self.assertEqual(len(server.asked), 2)
+        server.status = 200
+        given = self.successResultOf(self.answer(tokens, server, CHALLENGE.replace("library/app", "team/app")))
+        self.assertEqual(given[0][0], "Authorization")
+
     def test_first_logins(self) -> None:
         """All that were sent before the registry first asked for a password are given it; each is refused once."""
         tokens, server = self.tokens(Login("me", "secret")), TokenServer()

@@ -92,6 +92,7 @@ class Tokens:
         self._waiting: dict[Scope, list[Deferred[str]]] = {}
         self._sent: dict[str, str] = {}
         self._refused: dict[str, tuple[float, str]] = {}
+        self._taken: dict[str, bool] = {}  # the hosts that have taken the login
 
     def at_once(self, name: str, key: str) -> Headers:
         """The fields for a request about the repository ``name``; ``key`` tells requests apart."""
@@ -166,7 +167,9 @@ class Tokens:
         host = urlsplit(scope.realm).netloc.rpartition("@")[2]
         fields: Headers = (("Accept", "application/json"),)
         if self._login is not None:
-            since, said = self._refused.get(host, (float("-inf"), ""))
+            # Where the login is known to be good, a refusal is about what is asked for.
+            about = scope.url if host in self._taken else host
+            since, said = self._refused.get(about, (float("-inf"), ""))
             if 0 <= self._now() - since < REFUSED:
                 raise TokenRefused(said)
             fields += (("Authorization", self._login.basic),)
@@ -174,7 +177,7 @@ class Tokens:
         now = self._now()
         if head.status == 401 and self._login is not None:
             error = self._error(host, head, now)
-            _remember(self._refused, host, (now, str(error)))
+            _remember(self._refused, about, (now, str(error)))
             raise error
         if head.status != 200:
             raise self._error(host, head, now)
@@ -182,6 +185,8 @@ class Tokens:
             grant = read_grant(body, now)
         except ValueError as error:
             raise BrokenAnswer(f"the token server {host} answered with something that is no token") from error
+        if self._login is not None:
+            _remember(self._taken, host, True)
         life = grant.until - now
         _remember(self._grants, scope, Grant(grant.token, grant.until - min(MARGIN, life / 4)))
         return grant.token
