@@ -377,7 +377,7 @@ class PipelineTests(SynchronousTestCase):
         client = edge.connect()
         client.send(GET * 3)
         client.channel.pauseProducing()
-        edge.clock.pump([0] * 5)
+        edge.clock.pump([1] * 30)
         self.assertEqual(len(edge.lines), 1)
         client.channel.resumeProducing()
         edge.clock.pump([0] * 5)

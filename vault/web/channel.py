@@ -160,7 +160,7 @@ class VaultChannel(HTTPChannel):
         if self.state is State.IDLE:
             self._head_begins()
         super().dataReceived(data)
-        if self.state is State.IDLE and not self.closing and self._buffer:
+        if self.state is State.IDLE and not self.closing and self._buffer and not self.paused:
             self._head_begins()  # the beginning of a pipelined request came together with the one just answered
         if self.state is State.HEAD and not self._head_timed and not self.closing:
             self._head_timed = True  # only now: most heads come whole, and need no deadline
