@@ -143,9 +143,9 @@ class Delivery:
                     self._next_part()
                     continue
                 available = (self._body.size if stop is None else min(stop, self._body.size)) - self._at
-                if available <= 0 and self._body.complete:
-                    raise Truncated("the stored file is shorter than was announced")
                 if available <= 0:
+                    if self._body.complete:
+                        raise Truncated("the stored file is shorter than was announced")
                     self._await(self._body.grown(self._at))
                 elif self._transport is not None and self._at < self._body.on_disk and not self._small(available):
                     if not self._send_file(min(available, self._body.on_disk - self._at)):

@@ -32,9 +32,6 @@ from vault.verified import contradicted
 PATIENCE = 5.0
 """Seconds to wait for an upstream's head while there is a stored copy to give instead."""
 
-PERMANENT = (301, 308)
-"""Redirects that say that an address is not to be used any more (RFC 9110 section 15.4)."""
-
 
 class _Nobody:
     """A reader that reads nothing: attached and detached, it tells a body that nobody will."""
@@ -107,7 +104,6 @@ class Cache:
 
     async def stop(self) -> None:
         """End every transfer; what has come stays on disk to be gone on with."""
-        self.stopping = True
         transfers = {*self.transfers.values(), *self._private}
         ends = [transfer.ended() for transfer in transfers]
         for transfer in transfers:
@@ -223,7 +219,7 @@ class Cache:
                 error.let_go = True
                 raise
             if isinstance(error, Slashed):
-                if error.redirect in PERMANENT:
+                if error.permanent:
                     await self._store.remove(artifact.key)  # it is a directory's now, if it was not before
                 raise
             self._failures.rest(artifact, error)
@@ -272,7 +268,7 @@ class Cache:
     def _note_failure(self, failure: object, artifact: Artifact, stored: StoredBody) -> None:
         error = getattr(failure, "value", None)
         if isinstance(error, Slashed):
-            if error.redirect in PERMANENT:
+            if error.permanent:
                 ensureDeferred(self._store.remove(artifact.key))
         elif isinstance(error, VaultError):
             self._failures.rest(artifact, error)

@@ -72,6 +72,11 @@ class Slashed(Moved):
         self.query = query
         self.redirect = redirect
 
+    @property
+    def permanent(self) -> bool:
+        """True where the address without the slash is not to be used any more (RFC 9110 section 15.4)."""
+        return self.redirect in (301, 308)
+
 
 class UpstreamError(VaultError):
     """The upstream did not give what was asked for.

@@ -70,8 +70,7 @@ class FirstAnswer:
             self._artifact, conditions + rest, accept=accept, patient=stored is None, known=known
         )
         if answer.status in (200, 203):
-            kept = keepable(answer.head, self._artifact)
-            if partial is None or not partial.whole or not kept or not self._same(partial, answer):
+            if partial is None or not partial.whole or not self._same(partial, answer):
                 return answer, None
             answer.abort()
             return None, replace(partial, head=partial.head.timed_as(answer.head))
@@ -117,11 +116,10 @@ class FirstAnswer:
         condition = () if validator is None else (("If-Range", validator),)
         return (("Range", f"bytes={partial.size}-"), *condition)
 
-    @staticmethod
-    def _same(partial: Partial, answer: Answer) -> bool:
-        """True where a whole body that comes is shown to be the one that is there already."""
+    def _same(self, partial: Partial, answer: Answer) -> bool:
+        """True where a whole body that comes is shown to be the one that is there already, and may still be stored."""
         same = mark_of(answer.asked) == partial.asked and same_representation(partial.head, answer.head)
-        return same and answer.length in (None, partial.size)
+        return same and answer.length in (None, partial.size) and keepable(answer.head, self._artifact)
 
     def _goes_on(self, partial: Partial, answer: Answer) -> bool:
         """True where a 206 is the rest of a partial, and may still be stored with it."""

@@ -249,9 +249,9 @@ class Upstream:
             )
             late = Timeout(f"{host} did not answer within {timeout:g} s")
             response = await self._within(sending, timeout, late)
+        except CancelledError:
+            raise
         except Exception as error:
-            if isinstance(error, CancelledError):
-                raise
             if self._endpoints.refused(host):
                 raise ForbiddenTarget(f"{host} has only addresses that the vault must not contact") from error
             raise explained(error, host, self._endpoints.proxy_name) from error
