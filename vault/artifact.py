@@ -206,6 +206,8 @@ class Artifact:
     what may be.
     ``slash_told``: a redirect that only adds a slash to the path is told to the client (``Slashed``): links in the page
     that it leads to are relative to that address.
+    ``short``: it is soon over and others wait for what it says, such as a list, a page or a manifest: upstreams are
+    asked for it before they are asked for files.
     """
 
     key: str
@@ -230,6 +232,7 @@ class Artifact:
     fault: Callable[[Head, bytes | None], str | None] | None = field(default=None, compare=False)
     kept_anyway: bool = False
     slash_told: bool = False
+    short: bool = False
 
     @property
     def asked_at(self) -> str:
@@ -249,11 +252,6 @@ class Artifact:
     def missing_for(self, negative_ttl: float) -> float:
         """For how long (seconds) it is remembered that it is missing, where that is ``negative_ttl`` for others."""
         return 0.0 if self.may_appear else negative_ttl
-
-    @property
-    def short(self) -> bool:
-        """True for what is soon over, such as lists, indexes and manifests: of limited size, or made to change."""
-        return self.limit is not None or self.max_age is not None
 
     @property
     def immutable(self) -> bool:

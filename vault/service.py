@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import gc
 import resource
@@ -333,9 +332,12 @@ class VaultService(Service):
             await cache.stop()  # one after the other: they share the table of what is being fetched
 
     async def _within(self, seconds: float, over: Deferred[Any]) -> None:
-        if not over.called:
-            with contextlib.suppress(DeferredTimeout):
-                await over.addTimeout(seconds, self._reactor)
+        try:
+            await (over if over.called else over.addTimeout(seconds, self._reactor))
+        except DeferredTimeout:
+            return
+        except Exception:
+            self.log.failure("stopping goes on after this")  # the index is to be closed whatever went wrong
 
     async def _cut_off(self, site: VaultSite) -> None:
         # Resets and access log lines come with a turn of the reactor; a process that ends before closes the sockets in

@@ -11,6 +11,7 @@ import base64
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -198,12 +199,14 @@ class Upstream:
             raise LeftAlone(f"{authority} {wish} for a while", rest)
         if manner.spare and host.slots.tokens <= self.options.max_connections // 2:
             raise Unavailable(f"all connections to {authority} are in use")
-        slot = host.slots.acquire(manner.short or method == "HEAD")
+        short = manner.short or method == "HEAD"
+        slot = host.slots.acquire(short)
         await self._within(slot, LONGEST_QUEUE, Crowded(f"all connections to {authority} are in use"))
+        release = partial(host.slots.release, short)
         try:
-            answer = await self._send(method, url, self._fields(url, headers, trusted), timeout, host.slots.release)
+            answer = await self._send(method, url, self._fields(url, headers, trusted), timeout, release)
         except BaseException:
-            host.slots.release()
+            release()
             raise
         proxy = self._endpoints.proxy_name
         if proxy is not None and answer.status == 407 and url.startswith("http:"):

@@ -100,6 +100,7 @@ class PathTests(SynchronousTestCase):
         listing = backend.resolve("pool/", {})
         assert isinstance(listing, Artifact)
         self.assertEqual((listing.urls, listing.max_age), (("http://a.test/u/pool/", "http://b.test/pool/"), 30.0))
+        self.assertTrue(listing.short)
 
     def test_plus(self) -> None:
         """A plus is asked for in the encoded form, which every server takes for a plus; a query is left alone."""

@@ -43,6 +43,13 @@ class HTTPTests(SynchronousTestCase):
             self.assertEqual(timed.resolve(path, {}).max_age, 5.0)
         self.assertFalse(self.backend.resolve("a", {}).immutable)
 
+    def test_short(self) -> None:
+        """Listings are asked for before files, with ``ttl`` too."""
+        timed = HTTPBackend("name", "/files/", ("http://a.test/",), 5.0)
+        for backend in (self.backend, timed):
+            short = {path for path in ("a.iso", "", "d/", "d/?C=M", "a?d/") if backend.resolve(path, {}).short}
+            self.assertEqual(short, {"", "d/", "d/?C=M"})
+
     def test_challenge(self) -> None:
         """It has no answer to a challenge."""
         answered = self.backend.authorize(self.backend.resolve("a", {}), "Basic", lambda url, headers: self.fail(url))

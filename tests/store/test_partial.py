@@ -147,6 +147,25 @@ class PartialTests(StoreCase):
             self.wait(store.remove("b/file"))
             self.die(store)
 
+    def test_changed_by_others(self) -> None:
+        """A partial file that others shortened, lengthened or replaced while it was filled does not become an entry."""
+        damages = (
+            lambda path: os.truncate(path, 10),
+            lambda path: os.truncate(path, len(DATA) + 1),
+            lambda path: path.rename(path.with_name("moved")),
+            lambda path: (path.unlink(), path.write_bytes(DATA)),
+        )
+        for damage in damages:
+            store = self.open()
+            writer = self.begin(store, "b/file", len(DATA))
+            writer.write(DATA)
+            self.wait(writer.flushed())
+            damage(self.partial_files()[0])
+            self.end(store, writer)
+            self.assertIsNone(self.wait(store.find("b/file")))
+            self.assertEqual(len(store.problems()), 1)
+            self.die(store)
+
     def test_begun_anew_while_it_is_read(self) -> None:
         """Who still reads a broken fill gets its own bytes, even if another one has begun from the first byte."""
         store = self.open()

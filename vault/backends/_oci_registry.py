@@ -153,6 +153,7 @@ class Registry(Backend):
             kin=f"{self.backend}/{self.directory}{name}/manifests/",
             promised=promised_digest,
             limit=MAX_MANIFEST,
+            short=True,
             counted_as=MANIFESTS,
             fault=fault_in_tag,
         )
@@ -170,6 +171,7 @@ class Registry(Backend):
             may_appear=True,
             kept_anyway=True,
             limit=MAX_MANIFEST,
+            short=True,
             counted_as=MANIFESTS,
         )
 
@@ -198,6 +200,7 @@ class Registry(Backend):
             max_age=LIST_TTL,
             backend=self.backend,
             kept_anyway=True,
+            short=True,
             fault=fault_in_referrers if resource.kind == "referrers" else fault_in_tags,
         )
 

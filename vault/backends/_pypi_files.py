@@ -218,6 +218,7 @@ class FileRecipe:
             digest=digest,
             backend=backend,
             kept_anyway=True,
+            short=bool(companion),
         )
 
     def _key(self, project: str, mark: str, name: str) -> str:

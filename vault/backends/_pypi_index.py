@@ -131,6 +131,7 @@ class Page:
             gone_ttl=self.index.gone_ttl,
             note_url=True,
             limit=LARGEST,
+            short=True,
             kept_anyway=True,  # what servers of private indexes mark so is meant for all who may ask this vault
         )
 

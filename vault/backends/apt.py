@@ -79,7 +79,7 @@ class AptBackend(Backend):
         path = one_spelling(path)
         place = classify(path)
         if place.kind is Kind.LISTING:
-            return self.artifact(path, max_age=self.ttl)
+            return self.artifact(path, max_age=self.ttl, short=True)
         if place.kind is Kind.RELEASE:
             return ReleaseRecipe(self, place.directory, place.name)
         if place.kind is Kind.BY_HASH:
@@ -89,8 +89,9 @@ class AptBackend(Backend):
         return FileRecipe(self, path, place.directory if place.kind is Kind.PATCH else None)
 
     def artifact(
-        self, path: str, max_age: float | None = None, digest: Digest | None = None, size: int | None = None
-    ) -> Artifact:
+        self, path: str, max_age: float | None = None, digest: Digest | None = None, size: int | None = None,
+        short: bool = False,
+    ) -> Artifact:  # fmt: skip
         """The file of a path."""
         return Artifact(
             key=f"{self.name}/{path}",
@@ -99,11 +100,12 @@ class AptBackend(Backend):
             digest=digest,
             size=size,
             backend=self.name,
+            short=short,
         )
 
     def release_artifact(self, suite: str, name: str) -> Artifact:
         """A Release file as the upstream has it now."""
-        return self.artifact(join(suite, name), max_age=self.ttl)
+        return self.artifact(join(suite, name), max_age=self.ttl, short=True)
 
     def index_artifact(self, suite: Suite, name: str, listed: Listed, hashed: bool) -> Artifact:
         """An index file as a Release lists it: by its digest where it is published so, else by its name."""

@@ -39,6 +39,7 @@ class HTTPBackend(Backend):
             volatile_max_age=VOLATILE_TTL,
             backend=self.name,
             slash_told=True,
+            short=listing,
         )
 
 

@@ -44,6 +44,7 @@ def place(store: Store, writer: FillWriter, name: str) -> None:
     twin = store.index.twin(body.sha256, key)
     source = None if twin is None else link(layout, twin, name)
     if source is None:
+        _check(writer, layout.partial_status(name))
         source = name
         set_time(body.file.descriptor, body.head.last_modified)
         os.fsync(body.file.descriptor)
@@ -58,6 +59,14 @@ def place(store: Store, writer: FillWriter, name: str) -> None:
     if before not in (None, path):
         with contextlib.suppress(OSError):
             layout.remove(before)
+
+
+def _check(writer: FillWriter, found: os.stat_result) -> None:
+    """Raise OSError where the partial file is not what the fill wrote: somebody else's hands were at it."""
+    body = writer.body
+    assert body.file is not None
+    if found.st_size != body.length or not os.path.samestat(found, os.fstat(body.file.descriptor)):
+        raise OSError(errno.EIO, "its partial file was changed by somebody else")
 
 
 def path_of(key: str, head: Head) -> str:
