@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from tests.memory import DATE, Asked, Rig, RigCase
@@ -131,6 +132,21 @@ class RefreshTests(RigCase):
 
         rig.origin.answer = answer
         self.assertHas(rig, NEW)
+
+    def test_whole_on_a_failing_disk(self) -> None:
+        """Where the disk does not give what had come, the body comes from the upstream, past the disk."""
+        rig = self.cut(size=9)
+        rig.complete_partial(NEW)
+        rig.net.pass_time(300)
+
+        def answer(asked: Asked) -> None:
+            rig.disk.error = OSError(errno.ENOSPC, "No space left on device")
+            asked.answer(200, *SECOND, body=NEW)
+
+        rig.origin.answer = answer
+        client = rig.request()
+        rig.net.pass_time(1)
+        self.assertEqual((client.status, client.body, client.whole), (200, NEW, True))
 
     def test_whole_of_another(self) -> None:
         """Where all of it had come and there is yet another version, that one is taken."""

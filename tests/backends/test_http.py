@@ -139,6 +139,17 @@ class SlashTests(RigCase):
             self.assertEqual((client.status, client.headers["location"]), (301, "/files/dir/"))
             self.assertEqual(rig.stored, 0)
 
+    def test_moved_for_now(self) -> None:
+        """A redirect that may end again takes no stored copy away."""
+        for status, stored in ((302, 1), (303, 1), (307, 1), (301, 0), (308, 0)):
+            for seconds in (1000, 130):
+                rig = self.moved("dir/", status=status, ttl=100.0)
+                rig.fill("dir", b"file", 'ETag: "1"')
+                rig.net.pass_time(seconds)
+                rig.request("dir")
+                rig.net.pass_time(1)
+                self.assertEqual(rig.stored, stored, (status, seconds))
+
     def test_together(self) -> None:
         """Those who ask at the same time are each told the address that is right for them."""
         rig = self.rig()
