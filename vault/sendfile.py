@@ -104,6 +104,16 @@ def without_pacing(transport: Any) -> None:
             transport.socket.setsockopt(socket.IPPROTO_TCP, _CONGESTION, b"reno")
 
 
+def reset_at_death(transport: Any, wanted: bool) -> None:
+    """Have the kernel reset the connection where this process is killed, instead of ending it in order (socket(7)).
+
+    Unix sockets are never reset.  It must not be ``wanted`` any more when the connection is closed.
+    """
+    if isinstance(transport, tcp.Server):
+        with contextlib.suppress(OSError):  # the connection is broken
+            transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", wanted, 0))
+
+
 def plain_transport(request: Any) -> Any:
     """The transport of a response whose bytes go to a socket as they are; None for TLS and for chunked coding."""
     transport = getattr(request.channel, "transport", None)

@@ -121,6 +121,23 @@ class StopTests(FunctionalCase):
         self.assert_whole(reply, content)
         self.assertEqual((reply.cache, reply.headers["etag"]), ("HIT", '"1"'))
 
+    def test_kill_in_a_body_without_length(self) -> None:
+        """kill -9 resets whoever is in the middle of a body that only closing ends: it must not look whole."""
+        self.origin.put("/a", MIB, default=Answer(framing="close", stall_after=MIB // 2))
+        self.start_vault(idle_timeout=30)
+        for method in (self.vault.kill, self.vault.terminate):
+            client = socket.create_connection(("127.0.0.1", self.vault.port), timeout=10)
+            self.addCleanup(client.close)
+            client.sendall(b"GET /o/a HTTP/1.1\r\nHost: a\r\n\r\n")
+            got = 0
+            while got < MIB // 2:
+                got += len(client.recv(65536))
+            method()
+            with self.assertRaises(ConnectionResetError):
+                while client.recv(65536):
+                    pass
+            self.vault.start()
+
     def test_kills_at_random_moments(self) -> None:
         """After any number of kills, every file in the cache is whole and every later download exact."""
         moments = random.Random(42)

@@ -20,6 +20,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 
 from vault.errors import VaultError
+from vault.sendfile import reset_at_death, socket_below
 from vault.web.accesslog import CLIENT_GONE, AccessEntry, redact
 from vault.web.errors import respond, respond_error
 from vault.web.headers import date_of
@@ -60,6 +61,7 @@ class VaultRequest(server.Request):
     """True once the connection was cut by ``abort``, this request's or the channel's."""
 
     _logged = False
+    _ends_by_closing = False
 
     def __init__(self, channel: VaultChannel, *args: Any, **kwargs: Any) -> None:
         super().__init__(channel, *args, **kwargs)
@@ -231,6 +233,17 @@ class VaultRequest(server.Request):
         log.failure("answering {method} {target} failed", reason, method=_text(self.method), target=target)
         self._say(500, "The server failed to answer this request; its log says why.")
 
+    def end_by_closing(self) -> None:
+        """The body has no length, and nobody can say that its end is the true one: only closing may tell it.
+
+        Any other end is a reset, so that no client takes what it has for the whole; ``kill -9`` is one of them.
+        """
+        assert self.channel is not None
+        self.clientproto = b"HTTP/1.0"  # else it would be chunked
+        self.channel.persistent = False
+        self._ends_by_closing = True
+        reset_at_death(socket_below(self.channel.transport), True)
+
     def write(self, data: bytes) -> None:
         """Send a part of the body; nothing after ``abort``."""
         if not self.aborted:
@@ -253,6 +266,8 @@ class VaultRequest(server.Request):
                 self.unregisterProducer()
             self.abort()
             return
+        if self._ends_by_closing and self.channel is not None:
+            reset_at_death(socket_below(self.channel.transport), False)
         super().finish()
 
     def _length_kept(self) -> bool:

@@ -196,10 +196,7 @@ class ArtifactResource(Resource):
         if reply.length is not None:
             request.setHeader(b"Content-Length", b"%d" % reply.length)
         elif not found.delimited:
-            # The upstream's own answer ends only by closing: nothing truer can be said to the client.
-            request.clientproto = b"HTTP/1.0"
-            assert request.channel is not None
-            request.channel.persistent = False
+            request.end_by_closing()  # as the upstream's own answer: nothing truer can be said to the client
         request.setResponseCode(reply.status)
         if method == "HEAD":
             _unread(found)
