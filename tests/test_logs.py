@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from io import StringIO
 from pathlib import Path
@@ -121,13 +122,16 @@ class LogFileTests(SynchronousTestCase):
         file = LogFile(path)
         self.addCleanup(file.close)
         lines = observer(file)
+        path.chmod(0o644)
         old = path.rename(f"{path}.1")
+        self.addCleanup(os.umask, os.umask(0o077))
         for number in (1, 2):
             lines({"log_level": LogLevel.info, "log_format": "line {n}", "n": number})
             lines.reopen()
         self.assertIn("line 1", old.read_text())
         self.assertNotIn("line 2", old.read_text())
         self.assertIn("line 2", path.read_text())
+        self.assertEqual(path.stat().st_mode & 0o777, 0o644)  # whoever read the old one reads this
 
     def test_not_reopened(self) -> None:
         """A file whose name cannot be opened goes on; what is no file is left alone."""

@@ -51,11 +51,16 @@ class LogFile(TextIOWrapper):
 
     def reopen(self) -> None:
         """Go on in the file that has the name now, a new one if there is none; raises OSError and goes on as before."""
-        if not stat.S_ISREG(os.fstat(self.fileno()).st_mode):
+        mode = os.fstat(self.fileno()).st_mode
+        if not stat.S_ISREG(mode):
             return  # a terminal or a pipe is never moved away
         with contextlib.suppress(OSError):
             self.flush()
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            os.fchmod(file, stat.S_IMODE(mode))  # whoever read the old one reads this; a daemon's umask is 077
+        except FileExistsError:
+            file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             os.dup2(file, self.fileno(), inheritable=False)  # at once: another thread may be writing
         finally:
