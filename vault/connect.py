@@ -65,14 +65,21 @@ METADATA = frozenset(
 )
 """Metadata services that are not link-local; 169.254.169.254 and most others are."""
 
-NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052 section 2.1
-COMPATIBLE = ipaddress.ip_network("::/96")  # RFC 4291 section 2.5.5.1; ::1 and :: are in it, and are no IPv4 addresses
+TRANSLATED = (
+    ipaddress.ip_network("64:ff9b::/96"),  # RFC 6052 section 2.1
+    ipaddress.ip_network("64:ff9b:1::/48"),  # RFC 8215
+    ipaddress.ip_network("::ffff:0:0:0/96"),  # RFC 2765 section 2.1
+    ipaddress.ip_network("::/96"),  # RFC 4291 section 2.5.5.1; ::1 and :: are in it, and are no IPv4 addresses
+)
 
 
 def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 one ends with and leads to."""
+    """The IPv4 address that an IPv6 one leads to."""
+    if address.teredo is not None:
+        return address.teredo[1]  # RFC 4380 section 4
     last = int(address) & 0xFFFFFFFF
-    return ipaddress.IPv4Address(last) if address in NAT64 or (address in COMPATIBLE and last > 1) else None
+    embedded = any(address in network for network in TRANSLATED) and int(address) > 1
+    return ipaddress.IPv4Address(last) if embedded else None
 
 
 def kind_of(address: str) -> str | None:

@@ -76,7 +76,11 @@ class FirstAnswer:
             return None, replace(partial, head=partial.head.timed_as(answer.head))
         if answer.status == 304 and stored is not None and matches(stored.head, answer.head):
             if partial is not None:
-                await self._store.discard(self._artifact.key)  # the beginning of what the upstream no longer has
+                try:
+                    await self._store.discard(self._artifact.key)  # the beginning of what the upstream no longer has
+                except BaseException:
+                    answer.abort()
+                    raise
             return answer, None
         if answer.status == 206 and partial is not None and self._goes_on(partial, answer):
             return answer, partial

@@ -130,6 +130,13 @@ def socket_below(transport: Any) -> Any:
     return transport
 
 
+def unwritten_bytes(transport: Any) -> int:
+    """The bytes that a socket's transport has yet to give to the kernel, which are lost where this process ends."""
+    if not isinstance(transport, tcp.Server):
+        return 0
+    return len(transport.dataBuffer) - int(transport.offset) + int(transport._tempDataLen)
+
+
 def unsent_bytes(transport: Any) -> int:
     """The bytes a socket transport still holds, its kernel buffer included (tcp(7), SIOCOUTQ); 0 if not known."""
     try:

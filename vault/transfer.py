@@ -163,7 +163,7 @@ class Transfer:
         """End it here; what has come stays for later.  Who waits for the head is told of ``error``."""
         if self.feed is not None:
             self.feed.stop(str(error))
-        elif self.running is not None:
+        elif self.running is not None and (self.body is None or not self.body.complete):
             self._fail(error)
             self.running.cancel()
 

@@ -326,11 +326,23 @@ class TokenTests(SynchronousTestCase):
         server.status = 401
         for _ in range(2):
             refused = self.answer(tokens, server, CHALLENGE.replace("library/app", "team/private"))
-            self.failureResultOf(refused, TokenRefused)
+            self.failureResultOf(refused, NoToken)
         self.assertEqual(len(server.asked), 2)
         server.status = 200
         given = self.successResultOf(self.answer(tokens, server, CHALLENGE.replace("library/app", "team/app")))
         self.assertEqual(given[0][0], "Authorization")
+
+    def test_login_no_longer_taken(self) -> None:
+        """A login that was taken, and with which repository after repository is refused, is not sent on and on."""
+        tokens, server = self.tokens(Login("me", "secret")), TokenServer()
+        self.successResultOf(self.answer(tokens, server))
+        server.status = 401
+        kinds = []
+        for number in range(20):
+            refused = self.answer(tokens, server, CHALLENGE.replace("library/app", f"team/{number}"))
+            kinds.append(type(self.failureResultOf(refused).value))
+        self.assertEqual(kinds, 3 * [NoToken] + 17 * [TokenRefused])
+        self.assertEqual(len(server.asked), 5)
 
     def test_first_logins(self) -> None:
         """All that were sent before the registry first asked for a password are given it; each is refused once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 
 from tests.store.fakes import Follower, StoreCase
 from vault.errors import Truncated
@@ -288,6 +289,8 @@ class MinFreeTests(SpaceCase):
         """While much is being removed a fill waits until there is room for it, not until the end."""
         self.disk_size, removals = 210 * SIZE, [0]
         self.patch(self.store.layout, "space", lambda: ((10 + removals[0]) * SIZE, self.disk_size))
+        locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self.patch(self.store, "place_lock", locks.__getitem__)  # else two paths may have the same
         self.fill_all(*range(200))
         held, go_on = threading.Event(), threading.Event()
         waited: list[bool] = []

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.trial.unittest import TestCase
 
 from tests.store.fakes import DATED, Follower, InlineDisk, Options, SteppedDisk, StoreCase
@@ -163,6 +163,30 @@ class StoppingTests(StoreCase):
             self.assertEqual(self.content(store, "b/file"), DATA)
             self.wait(store.remove("b/file"))
             self.die(store)
+
+    def test_given_up_while_stored(self) -> None:
+        """Who gives up while a body becomes an entry lets nobody at its file before that is done."""
+        store = self.open()
+        disk = store.disk = SteppedDisk()
+        creating = ensureDeferred(store.create("b/file", DATED, len(DATA), None))
+        creating.cancel()
+        self.assertIn("b/file", store.beginning)
+        disk.drain()
+        self.failureResultOf(creating, CancelledError)
+        creating = ensureDeferred(store.create("b/file", DATED, len(DATA), None))
+        disk.drain()
+        writer = self.successResultOf(creating)
+        writer.write(DATA)
+        disk.drain()
+        finishing = ensureDeferred(writer.finish())
+        for _ in range(2):
+            finishing.cancel()
+        self.assertIs(store.filling["b/file"], writer)
+        self.assertNoResult(finishing)
+        disk.drain()
+        self.failureResultOf(finishing, CancelledError)
+        self.wait(store.ended(writer, keep=True))
+        self.assertEqual(self.content(store, "b/file"), DATA)
 
     def test_partial_with_pieces_waiting(self) -> None:
         """Pieces that came while an earlier fill's were read are written behind them."""

@@ -334,6 +334,16 @@ class BodyTests(SynchronousTestCase):
         self.assertTrue(self.client.transport.value().startswith(b"HTTP/1.1 408 "))
         self.assertIn('"POST /x HTTP/1.1" 408 ', self.edge.lines[0])
 
+    def test_idle_behind_it(self) -> None:
+        """Behind a body the connection is idle as behind any request: it may stay so, and a stop closes it."""
+        for head, body in ((b"Content-Length: 3", b"abc"), (b"Transfer-Encoding: chunked", b"3\r\nabc\r\n0\r\n\r\n")):
+            client = self.edge.connect()
+            client.send(b"POST /x HTTP/1.1\r\nHost: vault\r\n" + head + b"\r\n\r\n" + body)
+            self.edge.clock.pump([0, 11])
+            self.assertTrue(client.transport.value().endswith(b"\r\n\r\n3"), client.transport.value())
+            client.channel.close_when_done()
+            self.assertTrue(client.transport.disconnecting)
+
 
 class PipelineTests(SynchronousTestCase):
     """Several requests on one connection."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -30,6 +31,9 @@ MARGIN = 60.0
 
 REFUSED = 60.0
 """Seconds for which a token server that does not take the login is not sent it again: some then lock the account."""
+
+SCOPES_REFUSED = 3
+"""So many refusals in a row are of what was asked for, where the login was taken before; one more is of the login."""
 
 MOST = 4096
 """So many tokens, and so many repositories' scopes, are remembered."""
@@ -91,8 +95,8 @@ class Tokens:
         self._grants: dict[Scope, Grant] = {}
         self._waiting: dict[Scope, list[Deferred[str]]] = {}
         self._sent: dict[str, str] = {}
-        self._refused: dict[str, tuple[float, str]] = {}
-        self._taken: dict[str, bool] = {}  # the hosts that have taken the login
+        self._refused: dict[str, tuple[float, Refused]] = {}
+        self._taken: dict[str, int] = {}  # the hosts that have taken the login, and what they have refused since
 
     def at_once(self, name: str, key: str) -> Headers:
         """The fields for a request about the repository ``name``; ``key`` tells requests apart."""
@@ -169,16 +173,16 @@ class Tokens:
         if self._login is not None:
             # Where the login is known to be good, a refusal is about what is asked for.
             about = scope.url if host in self._taken else host
-            since, said = self._refused.get(about, (float("-inf"), ""))
-            if 0 <= self._now() - since < REFUSED:
-                raise TokenRefused(said)
+            since, said = self._refused.get(about, (float("-inf"), None))
+            if said is not None and 0 <= self._now() - since < REFUSED:
+                raise copy(said)
             fields += (("Authorization", self._login.basic),)
         head, body = await ask(scope.url, fields)
         now = self._now()
         if head.status == 401 and self._login is not None:
-            error = self._error(host, head, now)
-            _remember(self._refused, about, (now, str(error)))
-            raise error
+            refused = self._login_refused(host)
+            _remember(self._refused, scope.url if host in self._taken else host, (now, refused))
+            raise copy(refused)
         if head.status != 200:
             raise self._error(host, head, now)
         try:
@@ -186,19 +190,27 @@ class Tokens:
         except ValueError as error:
             raise BrokenAnswer(f"the token server {host} answered with something that is no token") from error
         if self._login is not None:
-            _remember(self._taken, host, True)
+            _remember(self._taken, host, 0)
         life = grant.until - now
         _remember(self._grants, scope, Grant(grant.token, grant.until - min(MARGIN, life / 4)))
         return grant.token
+
+    def _login_refused(self, host: str) -> Refused:
+        """What a 401 to the login means: it is of what was asked for, or, where all is refused, of the login."""
+        said = f"the token server {host} answered 401"
+        refusals = self._taken.get(host, SCOPES_REFUSED) + 1
+        if refusals <= SCOPES_REFUSED:
+            self._taken[host] = refusals
+            return NoToken(f"{said}: there is no such image, or none that the backend's account may have")
+        self._taken.pop(host, None)
+        return TokenRefused(f"{said}: it does not take the backend's username and password; check them")
 
     def _error(self, host: str, head: Head, now: float) -> VaultError:
         said = f"the token server {host} answered {head.status}"
         if head.status in (401, 403):
             if self._login is None:
                 return NoToken(f"{said}: it gives no token without a user name and password")
-            if head.status == 403:  # it knows who asks
-                return NoToken(f"{said}: there is no such image, or none that the backend's account may have")
-            return TokenRefused(f"{said}: it does not take the backend's username and password; check them")
+            return NoToken(f"{said}: there is no such image, or none that the backend's account may have")
         if head.status == 429 or head.status >= 500:
             return Overloaded(said, retry_after(head, now))
         return BrokenAnswer(f"{said}, which the vault did not expect")

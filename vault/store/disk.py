@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
@@ -111,3 +111,31 @@ class _DiskThread(Thread):
         while (work := self.work.get()) is not None:
             work(self)
             del work  # what it held is not kept while there is nothing to do
+
+
+async def to_its_end(job: Deferred[T]) -> T:
+    """What a disk's job gives.  Its thread cannot be stopped: a cancellation is raised only when it has ended.
+
+    For jobs that change files: nobody may take them for nobody's while a thread is still at them.
+    """
+    ended: list[T | Failure] = []
+    waiter: Deferred[None] = Deferred()
+
+    def keep(result: T | Failure) -> None:
+        ended.append(result)
+        if not waiter.called:
+            waiter.callback(None)
+
+    job.addBoth(keep)
+    left: CancelledError | None = None
+    while not ended:
+        try:
+            await waiter
+        except CancelledError as error:
+            left, waiter = error, Deferred()
+    if left is not None:
+        raise left
+    (result,) = ended
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result

@@ -44,10 +44,10 @@ def place(store: Store, writer: FillWriter, name: str) -> None:
     twin = store.index.twin(body.sha256, key)
     source = None if twin is None else link(layout, twin, name)
     if source is None:
-        _check(writer, layout.partial_status(name))
         source = name
         set_time(body.file.descriptor, body.head.last_modified)
         os.fsync(body.file.descriptor)
+        _check(writer, layout.partial_status(name))  # now: to sync may take long
     try:
         _place(store, writer, source, path)
     except OSError as error:

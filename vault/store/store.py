@@ -23,7 +23,7 @@ from vault.errors import StoreError
 from vault.paths import file_name
 from vault.store.body import GrowingBody, OpenFile, StoredBody
 from vault.store.checks import Checks
-from vault.store.disk import Disk
+from vault.store.disk import Disk, to_its_end
 from vault.store.held import HeldFiles
 from vault.store.index import Index, PartialRow, Row
 from vault.store.layout import Layout
@@ -266,7 +266,7 @@ class Store:
 
         self.beginning[key] = 0 if length is None else length - start
         try:
-            file, start = await self.disk.run(begin, self, row, start)
+            file, start = await to_its_end(self.disk.run(begin, self, row, start))
             body = GrowingBody(head, length, file, self.disk, self._clock)
             writer = FillWriter(
                 key, body, self.disk, digest, start, commit, self.space.make_room, self.report, self.options.max_size

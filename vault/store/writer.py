@@ -22,7 +22,7 @@ from zope.interface import implementer
 from vault.artifact import Digest
 from vault.errors import DigestMismatch, Stopping, Truncated
 from vault.store.body import GrowingBody
-from vault.store.disk import Disk
+from vault.store.disk import Disk, to_its_end
 from vault.store.hashes import Hashes, Piece
 from vault.urls import plain
 
@@ -330,7 +330,7 @@ class FillWriter:
         self.body.finish()
         if self.storing and self._commit is not None:
             try:
-                await self._disk.run(self._commit, self)
+                await to_its_end(self._disk.run(self._commit, self))
             except CancelledError:
                 raise
             except Exception as error:

@@ -254,7 +254,7 @@ class VaultChannel(HTTPChannel):
             return
         if self.persistent:
             self._idle()
-            self.paused = bool(self._buffer or self._dataBuffer)  # nothing is parsed meanwhile
+            self.paused = bool(self._buffer) or any(self._dataBuffer)  # nothing is parsed meanwhile
         super().requestDone(request)
         if self.paused and not self.closing:
             # Thousands may have come together: others have their turn between two, and who has left gets no more.

@@ -20,7 +20,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 
 from vault.errors import VaultError
-from vault.sendfile import reset_at_death, socket_below
+from vault.sendfile import reset_at_death, socket_below, unwritten_bytes
 from vault.web.accesslog import CLIENT_GONE, AccessEntry, redact
 from vault.web.errors import respond, respond_error
 from vault.web.headers import date_of
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 log = Logger()
 
 MAX_BODY = 1024 * 1024
+
+LONGEST_LOOK = 0.1
+"""Seconds between two looks at whether the kernel has taken the end of a body."""
 
 # RFC 9110 section 9 and RFC 5789; without TRACE, which would echo credentials back.
 KNOWN_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT"})
@@ -62,6 +65,7 @@ class VaultRequest(server.Request):
 
     _logged = False
     _ends_by_closing = False
+    _look_again = 0.001  # seconds
 
     def __init__(self, channel: VaultChannel, *args: Any, **kwargs: Any) -> None:
         super().__init__(channel, *args, **kwargs)
@@ -267,8 +271,19 @@ class VaultRequest(server.Request):
             self.abort()
             return
         if self._ends_by_closing and self.channel is not None:
-            reset_at_death(socket_below(self.channel.transport), False)
+            below = socket_below(self.channel.transport)
+            if unwritten_bytes(below):
+                # Until the kernel has all of it, the end that it would tell at this process's death is not the true one.
+                self.channel.stall.watch(True)
+                self.site.reactor.callLater(self._look_again, self._finish_later)
+                self._look_again = min(2 * self._look_again, LONGEST_LOOK)
+                return
+            reset_at_death(below, False)
         super().finish()
+
+    def _finish_later(self) -> None:
+        if self.channel is not None:
+            self.finish()
 
     def _length_kept(self) -> bool:
         if self.method == b"HEAD" or self.code in NO_BODY_CODES:
