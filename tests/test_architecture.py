@@ -25,7 +25,7 @@ VALUES = {
     "vault.rate",
     "vault.urls",
 }
-CONFIGURATION = {"vault.values", "vault.document", "vault.options", "vault.config"}
+CONFIGURATION = {"vault.values", "vault.document", "vault.options", "vault.endpoints", "vault.config"}
 
 # What a module may know beside VALUES and its own package; the longest name that fits counts.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -94,6 +94,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vault.values": set(),
     "vault.document": set(),
     "vault.options": {"vault.values", "vault.document"},
+    "vault.endpoints": {"vault.values"},
     "vault.config": {*CONFIGURATION, "vault.backends"},
     "vault.starting": set(),
     "vault.listeners": {"vault.config"},

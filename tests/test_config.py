@@ -217,6 +217,9 @@ class TopLevelTests(ConfigTestCase):
             ("cache_dir: ''", "cache_dir: '' is empty", "/var/cache/"),
             ("cache_dir: ' '", "cache_dir: ' ' is empty", "/var/cache/"),
             ("cache_dir: ~nobody-of-that-name/a", "unknown home", "starts with /"),
+            ("cache_dir: /dev/null", "is a file (/dev/null), not a directory", "another path"),
+            ("cache_dir: /dev/null/cache/a", "leads through a file (/dev/null)", "another path"),
+            ("http_host: fe80::1", "'fe80::1' is a link-local address", "%eth0"),
             ("cache: {min_free: 100%}", "'100%'", "5%"),
             ("cache: {dir_mode: rwx}", "'rwx'", "0750"),
             ("limits: {requests_per_second: 0}", "'0'", "leave it out"),
@@ -241,7 +244,7 @@ class EndpointTests(ConfigTestCase):
 
     def test_good(self) -> None:
         """TCP, Unix and systemd endpoints are taken as they are, and nothing is bound or looked up."""
-        good = ("tcp:0", r"tcp:8080:interface=\:\:1", "tcp6:8080", "unix:/nowhere/socket:mode=660")
+        good = ("tcp:0", r"tcp:8080:interface=\:\:1", "tcp6:8081", "unix:/nowhere/socket:mode=660")
         good += ("systemd:domain=INET:index=0", "systemd:domain=UNIX:name=vault")
         self.assertEqual(self.read(self.listen(*good)).listen, good)
 
@@ -271,11 +274,66 @@ class EndpointTests(ConfigTestCase):
             ("tcp:70000", "from 0 to 65535"),
             ("tcp:80:nonsense=1", "tcp:8080:interface"),
             ("unix:", "unix:/run/"),
-            ("unix:/x:mode=z", "mode=660"),
+            ("unix:/x:mode=z", "octal digits, such as 660"),
             ("tls::443", "tls:DIRECTORY"),
             ("systemd:domain=INET", "index=0"),
         ]:
             self.assertIn(right, self.problem(self.listen(text)))
+
+    def test_what_is_wrong(self) -> None:
+        """It is said in the file's own words what is wrong, not in those of the program that reads it."""
+        for text, wrong, right in [
+            ("tcp:8080:interface=::1", "more colons than arguments", r"as \:, such as tcp:8443:interface=\:\:1"),
+            ("tcp6:8080:interface=2001:db8::1", "more colons than arguments", r"tcp6:8443:interface=\:\:1"),
+            ("tcp:8080:interface=2001:db8:1:2:3:4:5:6", "more colons than arguments", r"\:"),
+            ("tcp:[::1]:8080", "more colons than arguments", r"\:"),
+            ("unix:/run/a:b:c:d:e", "more colons than arguments", r"\:"),
+            (r"tcp:8080:interface=[\:\:1]", "in brackets", "leave them out"),
+            (r"tcp:8080:interface=fe80\:\:1", "link-local", "%eth0"),
+            ("tcp:interface=127.0.0.1", "has no port", "such as tcp:8080"),
+            ("tcp:http", "has no port", "such as tcp:8080"),
+            ("tcp:8080:port=8081", "gives port twice", "leave one"),
+            ("tcp:8080:interfaces=127.0.0.1", "tcp does not take (interfaces)", "known are port, interface, backlog"),
+            ("tcp:8080:backlog=many", "no number for backlog", "such as 1024"),
+            ("unix:/run/x:mode=rw", "no number for mode", "octal"),
+            ("systemd:domain=INET:index=first", "no number for index", "such as 0"),
+            ("systemd:domain=INET:index=0:backlog=5", "systemd does not take (backlog)", "index"),
+        ]:
+            for environ in ({}, {"LISTEN_FDS": "1"}):
+                message = self.problem(self.listen(text), environ)
+                self.assertIn(wrong, message)
+                self.assertIn(right, message.partition("; ")[2], text)
+                self.assertNotIn("()", message)
+                self.assertNotIn("invalid literal", message)
+
+    def test_not_passed(self) -> None:
+        """Under systemd a socket that it has not passed is missed at once."""
+        for text in ("systemd:domain=INET:index=999", "systemd:domain=INET:name=nobody"):
+            self.assertIn("has not passed", self.problem(self.listen(text), {"LISTEN_FDS": "1"}))
+
+    def test_twice(self) -> None:
+        """Two elements that no system could serve both are refused, and both are named."""
+        for first, second in [
+            ("tcp:8080", "tcp:8080"),
+            ("tcp:8080", "tcp:port=08080:interface=127.0.0.1"),
+            (r"tcp:8080:interface=\:\:1", r"tcp6:8080:interface=0\:0\:0\:0\:0\:0\:0\:1"),
+            ("tcp:8080:interface=localhost", "tcp:8080:interface=localhost"),
+            ("unix:/run/vault", "unix:address=/run/vault:mode=600"),
+            ("systemd:domain=INET:index=0", "systemd:domain=INET6:index=0"),
+        ]:
+            message = self.problem(self.listen(first, second))
+            self.assertIn("vault.yml:3: listen[1]: listens where listen[0] does already; leave one", message)
+
+    def test_not_twice(self) -> None:
+        """What may well be listened on together is taken."""
+        for good in [
+            ("tcp:0", "tcp:0"),
+            ("tcp:8080:interface=127.0.0.1", "tcp:8080:interface=192.0.2.1"),
+            ("tcp:8080", r"tcp:8080:interface=\:\:1"),
+            ("systemd:domain=INET:index=0", "systemd:domain=INET:index=1"),
+            ("unix:/run/vault", "unix:/run/vault2"),
+        ]:
+            self.assertEqual(self.read(self.listen(*good)).listen, good)
 
 
 class FileTests(ConfigTestCase):
@@ -454,7 +512,8 @@ class EnvironmentTests(ConfigTestCase):
             ("http_port: ${SECRET}", "hunter2", "from 0 to 65535"),
             ("listen: ['ssl:1:privateKey=${SECRET}:certKey=/nowhere']", missing, "(No such file or directory)"),
             ("listen: ['ssl:1:privateKey=/nowhere:certKey=${SECRET}']", missing, "(No such file or directory)"),
-            ("listen: ['tcp:1:interface=::1:${SECRET}=1']", "hunter2", "is refused; give one such as tcp:8080"),
+            ("listen: ['tcp:1:interface=::1:${SECRET}=1']", "hunter2", "more colons than arguments"),
+            ("listen: ['tcp:1:${SECRET}=1']", "hunter2", "does not take; known are"),
             ("access: {allow: ['${SECRET}']}", "10.77.3.4/8", "give one such as 10.0.0.0/8"),
         ):
             message = self.problem(line + BACKEND, {"SECRET": value})

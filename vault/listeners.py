@@ -142,6 +142,10 @@ def _remedy(number: int | None, port: object) -> str:
             f"a port below {FIRST_FREE_PORT} needs CAP_NET_BIND_SERVICE (AmbientCapabilities= in a systemd unit) or a "
             "socket that systemd opens (systemd: in listen); grant that, or set a higher port"
         )
+    if number in (errno.ENOENT, errno.ENOTDIR) and not isinstance(port, int):
+        return "make the socket's directory first (RuntimeDirectory= in a systemd unit), or set another path"
+    if number == errno.EINVAL and isinstance(port, int):
+        return "a link-local address needs its interface, such as fe80::1%eth0"
     if number in (errno.EACCES, errno.EPERM) and not isinstance(port, int):
         return "the vault's user must be able to write to its directory"
     return "set another address"
