@@ -97,7 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vault.endpoints": {"vault.values"},
     "vault.config": {*CONFIGURATION, "vault.backends"},
     "vault.starting": set(),
-    "vault.listeners": {"vault.config"},
+    "vault.listeners": {"vault.config", "vault.endpoints"},
     "vault.logs": {"vault.web.accesslog"},
 }
 KNOW_EVERYBODY = {"vault.service", "vault.tap", "vault.cli", "vault.__main__"}

@@ -130,8 +130,8 @@ class MemoryTests(SynchronousTestCase):
 
     def test_backlog(self) -> None:
         """As many clients may knock at once as with host and port, unless the description gives another number."""
-        self.listen(listen=("tcp:9000:interface=127.0.0.1", "tcp6:9001", "tcp:9002:backlog=7"))
-        self.assertEqual(self.ports.backlogs, [BACKLOG, BACKLOG, 7])
+        self.listen(listen=("tcp:9000:interface=127.0.0.1", "tcp6:9001", "tcp:9002:backlog=7", "tcp6:9003:8"))
+        self.assertEqual(self.ports.backlogs, [BACKLOG, BACKLOG, 7, 8])
 
     def test_second_fails(self) -> None:
         """Where one of several cannot be listened on, the others are closed again."""

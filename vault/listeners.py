@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.python.failure import Failure
 
 from vault.config import Config
+from vault.endpoints import Description
 from vault.errors import VaultError
 
 BACKLOG = 1024
@@ -91,8 +92,9 @@ def _unfit(endpoint: AdoptedStreamServerEndpoint) -> str | None:
 
 def _with_backlog(description: str) -> str:
     # Twisted's own default, 50, is less than the clients that a build farm sends at once.
-    takes_one = description.startswith(("tcp:", "tcp6:", "ssl:", "unix:"))
-    return description if not takes_one or ":backlog=" in description else f"{description}:backlog={BACKLOG}"
+    described = Description.of(description)
+    takes_one = described.kind in ("tcp", "tcp6", "ssl", "unix")
+    return f"{description}:backlog={BACKLOG}" if takes_one and not described.get("backlog") else description
 
 
 def _open_host(host: str, port: int, site: Any, reactor: Any) -> list[Listener]:
