@@ -416,6 +416,25 @@ class FileTests(ConfigTestCase):
             self.option_problem("base_ulr: http://127.0.0.1/"),
         )
 
+    def test_misplaced_key(self) -> None:
+        """A key that is known elsewhere is told where it belongs."""
+        for text, place in (
+            (BACKEND + "    name: x", "backends[0].config.name: does not belong here; put it beside config"),
+            (BACKEND + "  ttl: 5", "backends[0].ttl: does not belong here; put it below config"),
+            (BACKEND + "  base_url: http://x/", "backends[0].base_url: does not belong here; put it below config"),
+            (BACKEND + "    cache_dir: /x", "config.cache_dir: does not belong here; put it at the top level"),
+            ("ttl: 5" + BACKEND, "1: ttl: does not belong here; put it below backends[0].config"),
+            ("type: http" + BACKEND, "1: type: does not belong here; put it below backends[0]"),
+            ("max_size: 5" + BACKEND, "1: max_size: does not belong here; put it below cache"),
+            ("cache: {cache_dir: /x}" + BACKEND, "cache.cache_dir: does not belong here; put it at the top level"),
+        ):
+            self.assertIn(place, self.problem(text))
+
+    def test_two_documents(self) -> None:
+        """A file with a second document in it is refused as that."""
+        message = self.problem(f"http_port: 1{BACKEND}---\nhttp_port: 2\n")
+        self.assertIn("vault.yml:6: begins a second document here (---); put all into one", message)
+
     def test_everything_at_once(self) -> None:
         """Every mistake is reported, in the order of the lines."""
         problems = self.problems(
@@ -496,6 +515,14 @@ class EnvironmentTests(ConfigTestCase):
         """Two dollar signs stand for one, and one alone for itself."""
         made = self.options("suites: ['$${HOME}', '$HOME', 'a$$b', '$']", {"HOME": "/root"})
         self.assertEqual(made.suites, ("${HOME}", "$HOME", "a$b", "$"))
+
+    def test_dollar_in_default(self) -> None:
+        """So they do in a default, where no other variable can be: that would be taken for text."""
+        self.assertEqual(self.options("suites: ['${A:-a$$b}', '${A:-$${b}']").suites, ("a$b", "${b"))
+        for text in ("${A:-${B}}", "${A:-x${B:-y}}", "${A:-$$${B}}"):
+            for environ in ({}, {"A": "1", "B": "2"}):
+                message = self.option_problem(f"note: '{text}'", environ)
+                self.assertIn("config.note: has a ${ in the default of A, where no variable can be; ", message)
 
     def test_keys_are_left_alone(self) -> None:
         """A variable in a key is not replaced."""
@@ -659,6 +686,7 @@ class BackendTests(ConfigTestCase):
             ("username: u\npassword: p\nheaders: {authorization: hunter2}", "headers.authorization: is given beside"),
             ('headers: {X: "a\\r\\nhunter2"}', "headers.X: the value has a line break"),
             ("headers: {'X: hunter2': b}", "is not a field name"),
+            ("headers: {X-Token: hunter2, x-token: hunter2}", "headers.x-token: is the same field as X-Token; give it"),
             ("headers: [hunter2]", "headers: is not a mapping"),
             ("proxy: https://u:hunter2@127.0.0.1/", "only http:// is supported"),
             ("proxy: u:hunter2@127.0.0.1", "http://proxy.example:3128"),
@@ -692,6 +720,7 @@ class BackendTests(ConfigTestCase):
             path.write_text(text)
             self.assertIn(wrong, self.option_problem(f"ca_file: {path}"))
         self.assertIn("no certificate", self.option_problem("ca_file: /dev/zero"))
+        self.assertIn("is a directory; give one PEM file", self.option_problem("ca_file: /"))
 
     def test_ca_file_is_used(self) -> None:
         """Certificates count wherever they stand in the file, between keys and comments."""
@@ -728,6 +757,7 @@ class OptionsTests(ConfigTestCase):
         """URLs that nothing can be fetched from are refused."""
         for url in ("ftp://127.0.0.1/", "127.0.0.1", "http://", "http://127.0.0.1:x/", "http://[::1/", "'http://a b/'"):
             self.assertIn("is not a URL", self.option_problem(f"base_url: {url}"))
+        self.assertIn("[fe80::1%eth0]", self.option_problem("base_url: http://[fe80::1]:8000/"))
         for url in ("http://127.0.0.1/?", "'http://127.0.0.1/#a'", "http://127.0.0.1/?a=b"):
             self.assertIn("query or a fragment", self.option_problem(f"base_url: {url}"))
         self.assertIn("base_urls: is empty", self.option_problem("base_urls: []"))

@@ -176,18 +176,29 @@ def _backends(root: Section, offline: bool, problems: Problems) -> tuple[Backend
     if root.usable and not written.wrong and not written.emptied and written.value in (None, []):
         root.problem("backends", "names no backend; give a list with at least one, each with type and config")
     taken: dict[str, str] = {}
-    found = [_backend(Section(item, path, problems), offline, problems, taken) for item, path in items]
+    found = []
+    for item, path in items:
+        section = Section(item, path, problems)
+        options = Options(section.setting("config"), section.at("config"), problems, offline)
+        for mapping, other, where in (
+            (section, options, "below config"),
+            (options, section, "beside config"),
+            (options, root, "at the top level"),
+            (root, options, f"below {options.path}"),
+            (root, section, f"below {section.path}"),
+        ):
+            mapping.near(other, where)
+        found.append(_backend(section, options, problems, taken))
+        section.close()
     return tuple(backend for backend in found if backend is not None)
 
 
-def _backend(section: Section, offline: bool, problems: Problems, taken: dict[str, str]) -> BackendConfig | None:
+def _backend(section: Section, options: Options, problems: Problems, taken: dict[str, str]) -> BackendConfig | None:
     """One backend, None where it cannot be made; ``taken`` has the prefixes and names of those before."""
-    options = Options(section.setting("config"), section.at("config"), problems, offline)
     options.name = _backend_name(section, options, taken)
     section.require("type", f"one of {', '.join(_types())}")
     kind = section.text("type")
     make = None if kind is None else _maker(section, kind)
-    section.close()
     if kind is None or make is None:
         return None
     try:

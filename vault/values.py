@@ -215,6 +215,8 @@ def certificate_file(text: str) -> Path:
     try:
         path = Path(text).expanduser()
         data = path.read_bytes() if path.is_file() or not path.exists() else b""
+        if path.is_dir():
+            raise ValueError("is a directory; give one PEM file, such as a bundle of those in it")
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror}); give a readable PEM file") from error
     except RuntimeError:
