@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vault.slots": set(),
     "vault.hosts": {"vault.slots"},
     "vault.redirects": set(),
-    "vault.explanation": {"vault.proxy"},
+    "vault.explanation": {"vault.connect", "vault.proxy"},
     "vault.upstream": {
         "vault.answer",
         "vault.connect",
