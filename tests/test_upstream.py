@@ -447,10 +447,37 @@ class RedirectTests(UpstreamCase):
 
     def test_not_a_url(self) -> None:
         """A redirect to something that cannot be read is a broken answer."""
-        for target in ("http://[x/", "http://origin.test:99999/", "http://origin.test:x/"):
+        for target in (
+            "http://[x/", "http://origin.test:99999/", "http://origin.test:x/", "http://origin.test:8 0/",
+            "http://origin.test: 80/", "http://origin .test/", "http://origin.test%20/", "http://origin.test\\b",
+            "http://origin.test:80:80/", "http://[::1]x/", "http://\u00e4.test/",
+        ):  # fmt: skip
             rig = self.rig()
             self.redirect(rig, target)
-            self.assertIsInstance(self.error(rig), errors.BrokenAnswer, target)
+            error = self.error(rig)
+            self.assertIsInstance(error, errors.BrokenAnswer, target)
+            self.assertIn("redirects to something that is no URL", str(error), target)
+
+    def test_no_host(self) -> None:
+        """A redirect to a host that cannot have an address is told as that."""
+        for host in ("a..test", ".test"):
+            rig = self.rig()
+            self.redirect(rig, f"http://{host}/")
+            self.assertIn("is no host name", str(self.error(rig)))
+
+    def test_empty_port(self) -> None:
+        """An empty port is the scheme's own, and an empty path is the root."""
+        for target, asked in (
+            ("http://origin.test:/b", "/b"),
+            ("//origin.test:?c", "/?c"),
+            ("http://origin.test", "/"),
+        ):
+            rig = self.rig()
+            self.redirect(rig, target)
+            answer = self.ask(rig)
+            answer.discard()
+            self.assertEqual((rig.origin.last.target, rig.origin.last.get("Host")), (asked, "origin.test"))
+            self.assertEqual(answer.url, f"http://origin.test{asked}")
 
     def test_lives_there(self) -> None:
         """A backend that lives on this machine may redirect to this machine."""

@@ -42,6 +42,8 @@ def explained(error: BaseException, host: str, proxy: str | None = None) -> Upst
         if isinstance(cause, (net.DNSLookupError, net.UnknownHostError)):
             name = f"of {proxy}" if proxy else urlsplit(f"//{host}").hostname
             return NameNotFound(f"the name {name} could not be resolved")
+        if isinstance(cause, ValueError) and str(cause).startswith("invalid hostname"):
+            return BrokenAnswer(f"{host} is no host name that can be looked up: letters, digits, hyphens and dots")
         if isinstance(cause, (net.TimeoutError, net.TCPTimedOutError)):
             return Timeout(f"no connection to {peer} within the connect timeout").named("connection_timeout")
         if isinstance(cause, net.ConnectError):
