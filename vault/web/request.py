@@ -32,13 +32,16 @@ if TYPE_CHECKING:
 log = Logger()
 
 MAX_BODY = 1024 * 1024
+LAST_PORT = 65535
+LONGEST_NUMBER = 100
+"""Digits."""
 
 # RFC 9110 section 9 and RFC 5789; without TRACE, which would echo credentials back.
 KNOWN_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT"})
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)", re.DOTALL)
 # RFC 9110 section 7.2 with RFC 3986 section 3.2: a name, which may be empty, or an address in brackets, and a port.
 _HOST = re.compile(
-    rb"(?:\[[A-Za-z0-9:._~%!$&'()*+,;=-]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+    rb"(?:\[[A-Za-z0-9:._~%!$&'()*+,;=-]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::0*([0-9]{0,5}))?"
 )
 
 
@@ -150,7 +153,7 @@ class VaultRequest(server.Request):
         if len(hosts) != 1 and self.clientproto != b"HTTP/1.0":
             self.channel.refuse(400, "The request must have exactly one Host field.")
             return True
-        if not all(map(_HOST.fullmatch, hosts)):
+        if not all(map(_is_host, hosts)):
             self.channel.refuse(400, "The Host field must be a host with an optional port.")
             return True
         if self.method not in KNOWN_METHODS:
@@ -314,6 +317,11 @@ class VaultRequest(server.Request):
         )
 
 
+def _is_host(value: bytes) -> bool:
+    match = _HOST.fullmatch(value)
+    return match is not None and int(match[1] or 0) <= LAST_PORT
+
+
 def _text(raw: bytes) -> str:
     """Text that gives the same bytes back when encoded as UTF-8 with surrogate escapes."""
     return raw.decode("utf-8", "surrogateescape")
@@ -321,3 +329,10 @@ def _text(raw: bytes) -> str:
 
 def _token(name: str | bytes) -> bytes:
     return name.encode("ascii") if isinstance(name, str) else name
+
+
+def is_long_length(line: bytes) -> bool:
+    """True for a Content-Length of so many digits that Python refuses to read it as a number, as Twisted would."""
+    name, _, value = line.partition(b":") if len(line) > LONGEST_NUMBER else (b"", b"", b"")
+    digits = value.strip()
+    return name.lower() == b"content-length" and digits.isdigit() and len(digits) > LONGEST_NUMBER
