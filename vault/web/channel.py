@@ -29,7 +29,7 @@ from vault.web.ahead import Ahead
 from vault.web.errors import plain_text, reason_phrase
 from vault.web.headers import date_of
 from vault.web.limits import Deadline, StallWatch
-from vault.web.request import MAX_BODY, VaultRequest, is_long_length
+from vault.web.request import LONGEST_NUMBER, MAX_BODY, VaultRequest, is_long_length
 
 if TYPE_CHECKING:
     from vault.web.site import VaultSite
@@ -195,7 +195,7 @@ class VaultChannel(HTTPChannel):
         if self._fields > self.maxHeaders:
             self.refuse(431, f"The request has more than {self.maxHeaders} header fields.")
             return False
-        if is_long_length(line):
+        if len(line) > LONGEST_NUMBER and is_long_length(line):
             self.refuse(413, TOO_LARGE)
             return False
         return bool(super().headerReceived(line))

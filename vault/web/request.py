@@ -333,6 +333,6 @@ def _token(name: str | bytes) -> bytes:
 
 def is_long_length(line: bytes) -> bool:
     """True for a Content-Length of so many digits that Python refuses to read it as a number, as Twisted would."""
-    name, _, value = line.partition(b":") if len(line) > LONGEST_NUMBER else (b"", b"", b"")
+    name, _, value = line.partition(b":")
     digits = value.strip()
     return name.lower() == b"content-length" and digits.isdigit() and len(digits) > LONGEST_NUMBER
