@@ -272,6 +272,8 @@ class EndpointTests(ConfigTestCase):
             ("8080", "such as tcp:8080"),
             ("tcp", "no port"),
             ("tcp:70000", "from 0 to 65535"),
+            ("tcp:" + "9" * 5000, "from 0 to 65535"),
+            ("tcp:\u00b2", "from 0 to 65535"),
             ("tcp:80:nonsense=1", "tcp:8080:interface"),
             ("unix:", "unix:/run/"),
             ("unix:/x:mode=z", "octal digits, such as 660"),

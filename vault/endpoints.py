@@ -82,7 +82,7 @@ class Description:
         if self.kind == "systemd":
             return "systemd", self.get("index") or self.get("name") or ""
         port, host = self.get("port") or "443", self.get("interface") or ANY[self.kind]
-        return None if not port.isdigit() or int(port) == 0 else (str(int(port)), host)
+        return (str(int(port)), host) if re.fullmatch(r"[0-9]{1,5}", port) and int(port) else None
 
 
 def endpoint(text: str, environ: Mapping[str, str]) -> str:
