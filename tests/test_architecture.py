@@ -25,7 +25,7 @@ VALUES = {
     "vault.rate",
     "vault.urls",
 }
-CONFIGURATION = {"vault.values", "vault.document", "vault.options", "vault.config"}
+CONFIGURATION = {"vault.values", "vault.document", "vault.options", "vault.endpoints", "vault.config"}
 
 # What a module may know beside VALUES and its own package; the longest name that fits counts.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vault.slots": set(),
     "vault.hosts": {"vault.slots"},
     "vault.redirects": set(),
-    "vault.explanation": {"vault.proxy"},
+    "vault.explanation": {"vault.connect", "vault.proxy"},
     "vault.upstream": {
         "vault.answer",
         "vault.connect",
@@ -94,9 +94,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vault.values": set(),
     "vault.document": set(),
     "vault.options": {"vault.values", "vault.document"},
+    "vault.endpoints": {"vault.values"},
     "vault.config": {*CONFIGURATION, "vault.backends"},
     "vault.starting": set(),
-    "vault.listeners": {"vault.config"},
+    "vault.listeners": {"vault.config", "vault.endpoints"},
     "vault.logs": {"vault.web.accesslog"},
 }
 KNOW_EVERYBODY = {"vault.service", "vault.tap", "vault.cli", "vault.__main__"}

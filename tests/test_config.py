@@ -217,6 +217,9 @@ class TopLevelTests(ConfigTestCase):
             ("cache_dir: ''", "cache_dir: '' is empty", "/var/cache/"),
             ("cache_dir: ' '", "cache_dir: ' ' is empty", "/var/cache/"),
             ("cache_dir: ~nobody-of-that-name/a", "unknown home", "starts with /"),
+            ("cache_dir: /dev/null", "is a file (/dev/null), not a directory", "another path"),
+            ("cache_dir: /dev/null/cache/a", "leads through a file (/dev/null)", "another path"),
+            ("http_host: fe80::1", "'fe80::1' is a link-local address", "%eth0"),
             ("cache: {min_free: 100%}", "'100%'", "5%"),
             ("cache: {dir_mode: rwx}", "'rwx'", "0750"),
             ("limits: {requests_per_second: 0}", "'0'", "leave it out"),
@@ -241,7 +244,7 @@ class EndpointTests(ConfigTestCase):
 
     def test_good(self) -> None:
         """TCP, Unix and systemd endpoints are taken as they are, and nothing is bound or looked up."""
-        good = ("tcp:0", r"tcp:8080:interface=\:\:1", "tcp6:8080", "unix:/nowhere/socket:mode=660")
+        good = ("tcp:0", r"tcp:8080:interface=\:\:1", "tcp6:8081", "unix:/nowhere/socket:mode=660")
         good += ("systemd:domain=INET:index=0", "systemd:domain=UNIX:name=vault")
         self.assertEqual(self.read(self.listen(*good)).listen, good)
 
@@ -269,13 +272,70 @@ class EndpointTests(ConfigTestCase):
             ("8080", "such as tcp:8080"),
             ("tcp", "no port"),
             ("tcp:70000", "from 0 to 65535"),
+            ("tcp:" + "9" * 5000, "from 0 to 65535"),
+            ("tcp:\u00b2", "from 0 to 65535"),
             ("tcp:80:nonsense=1", "tcp:8080:interface"),
             ("unix:", "unix:/run/"),
-            ("unix:/x:mode=z", "mode=660"),
+            ("unix:/x:mode=z", "octal digits, such as 660"),
             ("tls::443", "tls:DIRECTORY"),
             ("systemd:domain=INET", "index=0"),
         ]:
             self.assertIn(right, self.problem(self.listen(text)))
+
+    def test_what_is_wrong(self) -> None:
+        """It is said in the file's own words what is wrong, not in those of the program that reads it."""
+        for text, wrong, right in [
+            ("tcp:8080:interface=::1", "more colons than arguments", r"as \:, such as tcp:8443:interface=\:\:1"),
+            ("tcp6:8080:interface=2001:db8::1", "more colons than arguments", r"tcp6:8443:interface=\:\:1"),
+            ("tcp:8080:interface=2001:db8:1:2:3:4:5:6", "more colons than arguments", r"\:"),
+            ("tcp:[::1]:8080", "more colons than arguments", r"\:"),
+            ("unix:/run/a:b:c:d:e", "more colons than arguments", r"\:"),
+            (r"tcp:8080:interface=[\:\:1]", "in brackets", "leave them out"),
+            (r"tcp:8080:interface=fe80\:\:1", "link-local", "%eth0"),
+            ("tcp:interface=127.0.0.1", "has no port", "such as tcp:8080"),
+            ("tcp:http", "has no port", "such as tcp:8080"),
+            ("tcp:8080:port=8081", "gives port twice", "leave one"),
+            ("tcp:8080:interfaces=127.0.0.1", "tcp does not take (interfaces)", "known are port, interface, backlog"),
+            ("tcp:8080:backlog=many", "no number for backlog", "such as 1024"),
+            ("unix:/run/x:mode=rw", "no number for mode", "octal"),
+            ("systemd:domain=INET:index=first", "no number for index", "such as 0"),
+            ("systemd:domain=INET:index=0:backlog=5", "systemd does not take (backlog)", "index"),
+        ]:
+            for environ in ({}, {"LISTEN_FDS": "1"}):
+                message = self.problem(self.listen(text), environ)
+                self.assertIn(wrong, message)
+                self.assertIn(right, message.partition("; ")[2], text)
+                self.assertNotIn("()", message)
+                self.assertNotIn("invalid literal", message)
+
+    def test_not_passed(self) -> None:
+        """Under systemd a socket that it has not passed is missed at once."""
+        for text in ("systemd:domain=INET:index=999", "systemd:domain=INET:name=nobody"):
+            self.assertIn("has not passed", self.problem(self.listen(text), {"LISTEN_FDS": "1"}))
+
+    def test_twice(self) -> None:
+        """Two elements that no system could serve both are refused, and both are named."""
+        for first, second in [
+            ("tcp:8080", "tcp:8080"),
+            ("tcp:8080", "tcp:port=08080:interface=127.0.0.1"),
+            (r"tcp:8080:interface=\:\:1", r"tcp6:8080:interface=0\:0\:0\:0\:0\:0\:0\:1"),
+            ("tcp:8080:interface=localhost", "tcp:8080:interface=localhost"),
+            ("unix:/run/vault", "unix:address=/run/vault:mode=600"),
+            ("systemd:domain=INET:index=0", "systemd:domain=INET6:index=0"),
+        ]:
+            message = self.problem(self.listen(first, second))
+            self.assertIn("vault.yml:3: listen[1]: listens where listen[0] does already; leave one", message)
+
+    def test_not_twice(self) -> None:
+        """What may well be listened on together is taken."""
+        for good in [
+            ("tcp:0", "tcp:0"),
+            ("tcp:8080:interface=127.0.0.1", "tcp:8080:interface=192.0.2.1"),
+            ("tcp:8080", r"tcp:8080:interface=\:\:1"),
+            ("systemd:domain=INET:index=0", "systemd:domain=INET:index=1"),
+            ("unix:/run/vault", "unix:/run/vault2"),
+        ]:
+            self.assertEqual(self.read(self.listen(*good)).listen, good)
 
 
 class FileTests(ConfigTestCase):
@@ -358,6 +418,25 @@ class FileTests(ConfigTestCase):
             self.option_problem("base_ulr: http://127.0.0.1/"),
         )
 
+    def test_misplaced_key(self) -> None:
+        """A key that is known elsewhere is told where it belongs."""
+        for text, place in (
+            (BACKEND + "    name: x", "backends[0].config.name: does not belong here; put it beside config"),
+            (BACKEND + "  ttl: 5", "backends[0].ttl: does not belong here; put it below config"),
+            (BACKEND + "  base_url: http://x/", "backends[0].base_url: does not belong here; put it below config"),
+            (BACKEND + "    cache_dir: /x", "config.cache_dir: does not belong here; put it at the top level"),
+            ("ttl: 5" + BACKEND, "1: ttl: does not belong here; put it below backends[0].config"),
+            ("type: http" + BACKEND, "1: type: does not belong here; put it below backends[0]"),
+            ("max_size: 5" + BACKEND, "1: max_size: does not belong here; put it below cache"),
+            ("cache: {cache_dir: /x}" + BACKEND, "cache.cache_dir: does not belong here; put it at the top level"),
+        ):
+            self.assertIn(place, self.problem(text))
+
+    def test_two_documents(self) -> None:
+        """A file with a second document in it is refused as that."""
+        message = self.problem(f"http_port: 1{BACKEND}---\nhttp_port: 2\n")
+        self.assertIn("vault.yml:6: begins a second document here (---); put all into one", message)
+
     def test_everything_at_once(self) -> None:
         """Every mistake is reported, in the order of the lines."""
         problems = self.problems(
@@ -439,6 +518,14 @@ class EnvironmentTests(ConfigTestCase):
         made = self.options("suites: ['$${HOME}', '$HOME', 'a$$b', '$']", {"HOME": "/root"})
         self.assertEqual(made.suites, ("${HOME}", "$HOME", "a$b", "$"))
 
+    def test_dollar_in_default(self) -> None:
+        """So they do in a default, where no other variable can be: that would be taken for text."""
+        self.assertEqual(self.options("suites: ['${A:-a$$b}', '${A:-$${b}']").suites, ("a$b", "${b"))
+        for text in ("${A:-${B}}", "${A:-x${B:-y}}", "${A:-$$${B}}"):
+            for environ in ({}, {"A": "1", "B": "2"}):
+                message = self.option_problem(f"note: '{text}'", environ)
+                self.assertIn("config.note: has a ${ in the default of A, where no variable can be; ", message)
+
     def test_keys_are_left_alone(self) -> None:
         """A variable in a key is not replaced."""
         self.assertIn("not a known key", self.problem("${KEY}: 1" + BACKEND, {"KEY": "http_port"}))
@@ -454,7 +541,8 @@ class EnvironmentTests(ConfigTestCase):
             ("http_port: ${SECRET}", "hunter2", "from 0 to 65535"),
             ("listen: ['ssl:1:privateKey=${SECRET}:certKey=/nowhere']", missing, "(No such file or directory)"),
             ("listen: ['ssl:1:privateKey=/nowhere:certKey=${SECRET}']", missing, "(No such file or directory)"),
-            ("listen: ['tcp:1:interface=::1:${SECRET}=1']", "hunter2", "is refused; give one such as tcp:8080"),
+            ("listen: ['tcp:1:interface=::1:${SECRET}=1']", "hunter2", "more colons than arguments"),
+            ("listen: ['tcp:1:${SECRET}=1']", "hunter2", "does not take; known are"),
             ("access: {allow: ['${SECRET}']}", "10.77.3.4/8", "give one such as 10.0.0.0/8"),
         ):
             message = self.problem(line + BACKEND, {"SECRET": value})
@@ -600,6 +688,7 @@ class BackendTests(ConfigTestCase):
             ("username: u\npassword: p\nheaders: {authorization: hunter2}", "headers.authorization: is given beside"),
             ('headers: {X: "a\\r\\nhunter2"}', "headers.X: the value has a line break"),
             ("headers: {'X: hunter2': b}", "is not a field name"),
+            ("headers: {X-Token: hunter2, x-token: hunter2}", "headers.x-token: is the same field as X-Token; give it"),
             ("headers: [hunter2]", "headers: is not a mapping"),
             ("proxy: https://u:hunter2@127.0.0.1/", "only http:// is supported"),
             ("proxy: u:hunter2@127.0.0.1", "http://proxy.example:3128"),
@@ -633,6 +722,7 @@ class BackendTests(ConfigTestCase):
             path.write_text(text)
             self.assertIn(wrong, self.option_problem(f"ca_file: {path}"))
         self.assertIn("no certificate", self.option_problem("ca_file: /dev/zero"))
+        self.assertIn("is a directory; give one PEM file", self.option_problem("ca_file: /"))
 
     def test_ca_file_is_used(self) -> None:
         """Certificates count wherever they stand in the file, between keys and comments."""
@@ -669,6 +759,7 @@ class OptionsTests(ConfigTestCase):
         """URLs that nothing can be fetched from are refused."""
         for url in ("ftp://127.0.0.1/", "127.0.0.1", "http://", "http://127.0.0.1:x/", "http://[::1/", "'http://a b/'"):
             self.assertIn("is not a URL", self.option_problem(f"base_url: {url}"))
+        self.assertIn("[fe80::1%eth0]", self.option_problem("base_url: http://[fe80::1]:8000/"))
         for url in ("http://127.0.0.1/?", "'http://127.0.0.1/#a'", "http://127.0.0.1/?a=b"):
             self.assertIn("query or a fragment", self.option_problem(f"base_url: {url}"))
         self.assertIn("base_urls: is empty", self.option_problem("base_urls: []"))

@@ -107,6 +107,7 @@ class MemoryTests(SynchronousTestCase):
             (errno.EADDRNOTAVAIL, 80, "this machine has no such address"),
             (errno.EACCES, 80, "CAP_NET_BIND_SERVICE"),
             (errno.EACCES, 8080, "set another address"),
+            (errno.EINVAL, 8080, "such as fe80::1%eth0"),
         ):
             self.ports.errors["192.0.2.1"] = number
             for changes in (
@@ -129,8 +130,8 @@ class MemoryTests(SynchronousTestCase):
 
     def test_backlog(self) -> None:
         """As many clients may knock at once as with host and port, unless the description gives another number."""
-        self.listen(listen=("tcp:9000:interface=127.0.0.1", "tcp6:9001", "tcp:9002:backlog=7"))
-        self.assertEqual(self.ports.backlogs, [BACKLOG, BACKLOG, 7])
+        self.listen(listen=("tcp:9000:interface=127.0.0.1", "tcp6:9001", "tcp:9002:backlog=7", "tcp6:9003:8"))
+        self.assertEqual(self.ports.backlogs, [BACKLOG, BACKLOG, 7, 8])
 
     def test_second_fails(self) -> None:
         """Where one of several cannot be listened on, the others are closed again."""
@@ -165,6 +166,13 @@ class SocketTests(TestCase):
             self.addCleanup(os.seteuid, 0)
         error = self.assertRaises(ListenFailed, listen, config, Factory(), reactor)
         self.assertIn("must be able to write to its directory", str(error))
+
+    def test_unix_without_directory(self) -> None:
+        """Where the directory of a Unix socket is missing, it is said that it is to be made."""
+        for path in (os.path.relpath(self.mktemp()), "/dev/null"):
+            config = replace(built_in({}), listen=(f"unix:{path}/socket",))
+            error = self.assertRaises(ListenFailed, listen, config, Factory(), reactor)
+            self.assertIn("make the socket's directory first", str(error))
 
     def test_in_use(self) -> None:
         """A port in use is noticed at once."""

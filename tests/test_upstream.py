@@ -364,6 +364,18 @@ class RedirectTests(UpstreamCase):
         self.assertIsInstance(self.error(rig), errors.BrokenAnswer)
         self.assertEqual(len(rig.origin.requests), 6)
 
+    def test_port(self) -> None:
+        """Who redirects too often, refuses or says nothing is told with its port."""
+        rig = self.rig(("http://origin.test:8000/",), first_byte_timeout=7.0)
+        rig.origin = rig.net.origin("origin.test", port=8000)
+        self.redirect(rig, *["b"] * 6)
+        url = "http://origin.test:8000/a"
+        self.assertEqual(str(self.error(rig, url)), "origin.test:8000 redirects more than 5 times")
+        rig.origin.answer = lambda asked: None
+        self.assertIn("origin.test:8000 did not answer", str(self.error(rig, url, seconds=8)))
+        rig.origin.refuse = net.ConnectionRefusedError(string="refused")
+        self.assertIn("no connection to origin.test:8000: ", str(self.error(rig, url)))
+
     def test_raw_utf8(self) -> None:
         """A Location with UTF-8 in it is taken as percent-encoded, and one with encoding is left as it is."""
         rig = self.rig()
@@ -435,10 +447,37 @@ class RedirectTests(UpstreamCase):
 
     def test_not_a_url(self) -> None:
         """A redirect to something that cannot be read is a broken answer."""
-        for target in ("http://[x/", "http://origin.test:99999/", "http://origin.test:x/"):
+        for target in (
+            "http://[x/", "http://origin.test:99999/", "http://origin.test:x/", "http://origin.test:8 0/",
+            "http://origin.test: 80/", "http://origin .test/", "http://origin.test%20/", "http://origin.test\\b",
+            "http://origin.test:80:80/", "http://[::1]x/", "http://\u00e4.test/",
+        ):  # fmt: skip
             rig = self.rig()
             self.redirect(rig, target)
-            self.assertIsInstance(self.error(rig), errors.BrokenAnswer, target)
+            error = self.error(rig)
+            self.assertIsInstance(error, errors.BrokenAnswer, target)
+            self.assertIn("redirects to something that is no URL", str(error), target)
+
+    def test_no_host(self) -> None:
+        """A redirect to a host that cannot have an address is told as that."""
+        for host in ("a..test", ".test"):
+            rig = self.rig()
+            self.redirect(rig, f"http://{host}/")
+            self.assertIn("is no host name", str(self.error(rig)))
+
+    def test_empty_port(self) -> None:
+        """An empty port is the scheme's own, and an empty path is the root."""
+        for target, asked in (
+            ("http://origin.test:/b", "/b"),
+            ("//origin.test:?c", "/?c"),
+            ("http://origin.test", "/"),
+        ):
+            rig = self.rig()
+            self.redirect(rig, target)
+            answer = self.ask(rig)
+            answer.discard()
+            self.assertEqual((rig.origin.last.target, rig.origin.last.get("Host")), (asked, "origin.test"))
+            self.assertEqual(answer.url, f"http://origin.test{asked}")
 
     def test_lives_there(self) -> None:
         """A backend that lives on this machine may redirect to this machine."""
@@ -824,6 +863,27 @@ class ErrorTests(SynchronousTestCase):
         self.assertIn("certificate verify failed", str(explained(tls, "origin.test")))
         self.assertIn("origin.test", str(explained(tls, "origin.test")))
         self.assertIn("handshake failed", str(explained(SSL.Error([]), "origin.test")))
+
+    def test_plain_text(self) -> None:
+        """What has no TLS is told as that, with what to look at and with what OpenSSL said."""
+        for reason in ("wrong version number", "packet length too long"):
+            text = str(explained(SSL.Error([("SSL routines", "", reason)]), "origin.test:8080"))
+            wanted = f"origin.test:8080 seems not to speak TLS ({reason}); check whether its URL is to begin with https"
+            self.assertTrue(text.startswith(wanted), text)
+
+    def test_port(self) -> None:
+        """The port of the URL is told wherever it may be what is wrong, and only there."""
+        self.assertIn("no connection to [::1]:81: ", str(explained(net.ConnectError(string="x"), "[::1]:81")))
+        self.assertEqual(
+            str(explained(net.UnknownHostError(), "origin.test:81")), "the name origin.test could not be resolved"
+        )
+
+    def test_head(self) -> None:
+        """A head that is too large is not taken for one that ended too early."""
+        for reason, told in ((net.ConnectionAborted(), "head larger than 64 KiB"), (net.ConnectionDone(), "ended its")):
+            error = explained(ResponseFailed([Failure(reason)]), "origin.test")
+            self.assertIs(type(error), errors.CutAnswer)
+            self.assertIn(f"origin.test {'answered with a ' if 'than' in told else ''}{told}", str(error))
 
     def test_origins(self) -> None:
         """An origin is scheme, host in lower case, and port, also where it goes without saying."""

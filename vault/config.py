@@ -11,29 +11,19 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from twisted.internet.endpoints import serverFromString
 
 from vault import backends
 from vault.document import Document, Problems
+from vault.endpoints import clashing, endpoint
 from vault.errors import ConfigError
 from vault.interfaces import IBackend
 from vault.levels import LOG_LEVELS
 from vault.options import PLACEHOLDER_PREFIX, Options, Section, UpstreamOptions
-from vault.values import Network, Telling, authority, byte_size, directory, mode, network, rate, timeout
+from vault.values import Network, authority, byte_size, directory, mode, network, rate, timeout, unscoped
 
 LOG_FORMATS = ("text", "json")
 ALIASES = {"dockerhub": "oci"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-ENDPOINTS = {
-    "tcp": "tcp:8080:interface=0.0.0.0",
-    "tcp6": "tcp6:8080",
-    "ssl": "ssl:8443:privateKey=KEY.pem:certKey=CERTIFICATE.pem",
-    "tls": "tls:DIRECTORY:8443",
-    "unix": "unix:/run/artifact-vault.sock:mode=660",
-    "systemd": "systemd:domain=INET:index=0",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +120,7 @@ def load_text(text: str, name: str, environ: Mapping[str, str]) -> Config:
         file=name,
         http_host=root.parsed("http_host", _host, "localhost"),
         http_port=root.integer("http_port", 8080, maximum=65535),
-        listen=root.parsed_items("listen", lambda text: _endpoint(text, environ)),
+        listen=root.parsed_items("listen", lambda text: endpoint(text, environ)),
         cache_dir=root.parsed("cache_dir", directory, Path("/tmp/artifact_vault_cache")),  # noqa: S108 - the contract
         log_level=root.parsed("log_level", lambda text: _choice(text.upper(), LOG_LEVELS), "INFO"),
         log_format=root.parsed("log_format", lambda text: _choice(text, LOG_FORMATS), "text"),
@@ -142,9 +132,19 @@ def load_text(text: str, name: str, environ: Mapping[str, str]) -> Config:
         connect_allow=root.parsed_items("connect_allow", authority, less=True),
         backends=_backends(root, offline, problems),
     )
+    _keep_apart(root, problems)
     root.close()
     problems.raise_any()
     return config
+
+
+def _keep_apart(root: Section, problems: Problems) -> None:
+    """Note the elements of ``listen`` that want what another has."""
+    written = root.setting("listen").value
+    items = {f"listen[{index}]": item for index, item in enumerate(written)} if isinstance(written, list) else {}
+    texts = [(path, item.value) for path, item in items.items() if isinstance(item.value, str)]
+    for path, other in clashing(texts):
+        problems.add(items[path].line, path, f"listens where {other} does already; leave one of the two out")
 
 
 def _cache(section: Section) -> CacheOptions:
@@ -176,18 +176,29 @@ def _backends(root: Section, offline: bool, problems: Problems) -> tuple[Backend
     if root.usable and not written.wrong and not written.emptied and written.value in (None, []):
         root.problem("backends", "names no backend; give a list with at least one, each with type and config")
     taken: dict[str, str] = {}
-    found = [_backend(Section(item, path, problems), offline, problems, taken) for item, path in items]
+    found = []
+    for item, path in items:
+        section = Section(item, path, problems)
+        options = Options(section.setting("config"), section.at("config"), problems, offline)
+        for mapping, other, where in (
+            (section, options, "below config"),
+            (options, section, "beside config"),
+            (options, root, "at the top level"),
+            (root, options, f"below {options.path}"),
+            (root, section, f"below {section.path}"),
+        ):
+            mapping.near(other, where)
+        found.append(_backend(section, options, problems, taken))
+        section.close()
     return tuple(backend for backend in found if backend is not None)
 
 
-def _backend(section: Section, offline: bool, problems: Problems, taken: dict[str, str]) -> BackendConfig | None:
+def _backend(section: Section, options: Options, problems: Problems, taken: dict[str, str]) -> BackendConfig | None:
     """One backend, None where it cannot be made; ``taken`` has the prefixes and names of those before."""
-    options = Options(section.setting("config"), section.at("config"), problems, offline)
     options.name = _backend_name(section, options, taken)
     section.require("type", f"one of {', '.join(_types())}")
     kind = section.text("type")
     make = None if kind is None else _maker(section, kind)
-    section.close()
     if kind is None or make is None:
         return None
     try:
@@ -273,6 +284,8 @@ def _name(text: str) -> str:
 
 
 def _host(text: str) -> str:
+    if unscoped(text):
+        raise ValueError("is a link-local address without its interface; put that behind it, such as fe80::1%eth0")
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -288,45 +301,3 @@ def _min_free(text: str) -> MinFree:
         return MinFree(size=0 if text == "0" else byte_size(text))
     except ValueError:
         raise ValueError("is neither a percentage below 100 nor a size; give one such as 5% or 10GiB") from None
-
-
-def _is_directory(path: str) -> bool:
-    try:
-        return bool(path) and Path(path).is_dir()
-    except OSError:
-        return False  # such as one whose name is too long
-
-
-def _endpoint(text: str, environ: Mapping[str, str]) -> str:
-    """A Twisted server endpoint description; key files are read, nothing is bound."""
-    kind, *arguments = re.split(r"(?<!\\):", text)
-    named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    listed = [argument for argument in arguments if "=" not in argument]
-    if kind not in ENDPOINTS:
-        raise ValueError(f"is not an endpoint; give one of {', '.join(ENDPOINTS)}, such as {ENDPOINTS['tcp']}")
-    example = ENDPOINTS[kind]
-    path = (named.get("path") or named.get("address") or "".join(listed[:1])).replace("\\:", ":")
-    port = named.get("port") or "".join((listed[1:2] or ["443"]) if kind == "tls" else listed[:1])
-    if kind not in ("unix", "systemd") and (not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535):
-        raise ValueError(f"has no port from 0 to 65535; give one, such as {example}")
-    if kind == "tls" and not _is_directory(path):
-        raise ValueError(f"names no directory of PEM files; give one such as {example}")
-    if kind == "unix" and not path:
-        raise ValueError(f"names no socket; give one such as {example}")
-    if kind == "systemd" and not environ.get("LISTEN_FDS"):
-        # Outside systemd there is no socket to look up; what can be checked is the form.
-        if not re.fullmatch(r"INET6?|UNIX", named.get("domain", "")) or ("index" in named) == ("name" in named):
-            raise ValueError(f"is not an endpoint; give one such as {example}, or with name=NAME")
-        return text
-    parse: Callable[[Any, str], object] = serverFromString
-    try:
-        parse(object(), text)  # the reactor is only kept, and used when something listens
-    except OSError as error:
-        why = f"({error.strerror}); give files that can be read"
-        raise Telling(f"needs {error.filename} {why}", f"names a file that cannot be read {why}") from None
-    except Exception as error:  # the parsers and OpenSSL raise anything
-        right = f"give one such as {example}"
-        if kind == "ssl":
-            raise ValueError(f"names files that are no PEM certificate and key; {right}") from None
-        raise Telling(f"is refused ({error}); {right}", f"is refused; {right}") from None
-    return text

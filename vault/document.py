@@ -69,7 +69,8 @@ VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|(\{
 def substituted(text: str, environ: Mapping[str, str]) -> str:
     """``text`` with each ``${NAME}`` and ``${NAME:-default}`` replaced, and ``$$`` read as ``$``.
 
-    As in a shell the default stands in for an empty variable too.  Raises ValueError for a variable that is not set.
+    As in a shell the default stands in for an empty variable too.  Raises ValueError for a variable that is not set,
+    and for one in a default.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -80,11 +81,15 @@ def substituted(text: str, environ: Mapping[str, str]) -> str:
             raise ValueError(
                 "has a ${ that names no variable; write ${NAME} or ${NAME:-default}, and $${ for a plain ${"
             )
+        if default is not None and "${" in default.replace("$$", ""):
+            raise ValueError(
+                f"has a ${{ in the default of {name}, where no variable can be; give the default as plain text"
+            )
         if default is None and name not in environ:
             raise ValueError(
                 f"the environment variable {name} is not set; set it, or give a default: ${{{name}:-value}}"
             )
-        return environ.get(name) or default or ""
+        return environ.get(name) or (default or "").replace("$$", "$")
 
     return VARIABLE.sub(value, text)
 
@@ -111,7 +116,10 @@ class Document:
             reason = re.sub(r"'([^']*)'", _token, error.problem or "it cannot be read")
             if (error.problem or "").startswith(r"found character '\t'"):
                 reason = "a tab stands where YAML wants spaces"
-            self._problems.add(mark.line + 1 if mark else 1, "", f"is not YAML: {reason}; check indentation and quotes")
+            wrong = f"is not YAML: {reason}; check indentation and quotes"
+            if error.problem == "but found another document":
+                wrong = "begins a second document here (---); put all into one"
+            self._problems.add(mark.line + 1 if mark else 1, "", wrong)
         except RecursionError:
             self._problems.add(1, "", "is nested too deeply; write it as the sample configuration is written")
         except (ValueError, OverflowError):  # PyYAML's own, for escapes and directives with absurd numbers

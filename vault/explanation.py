@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+from urllib.parse import urlsplit
 
 from OpenSSL import SSL
 from twisted.internet import error as net
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 
+from vault.connect import MAX_HEAD
 from vault.errors import (
     BrokenAnswer,
     ConnectionRefused,
@@ -22,9 +24,15 @@ from vault.errors import (
 )
 from vault.proxy import TunnelRefused
 
+NO_TLS = ("wrong version number", "packet length too long", "unknown protocol")
+"""What OpenSSL says of an answer in plain text."""
+
 
 def explained(error: BaseException, host: str, proxy: str | None = None) -> UpstreamError:
-    """One of our errors for what a request failed with; with a ``proxy`` that was what it tried to connect to."""
+    """One of our errors for what a request failed with; with a ``proxy`` that was what it tried to connect to.
+
+    ``host`` is called what its URL says, with the port if that has one.
+    """
     peer = proxy or host
     if isinstance(error, UpstreamError):
         return error
@@ -32,9 +40,10 @@ def explained(error: BaseException, host: str, proxy: str | None = None) -> Upst
         if isinstance(cause, UpstreamError):
             return cause
         if isinstance(cause, (net.DNSLookupError, net.UnknownHostError)):
-            return NameNotFound(
-                f"the name of {proxy} could not be resolved" if proxy else f"the name {host} could not be resolved"
-            )
+            name = f"of {proxy}" if proxy else urlsplit(f"//{host}").hostname
+            return NameNotFound(f"the name {name} could not be resolved")
+        if isinstance(cause, ValueError) and str(cause).startswith("invalid hostname"):
+            return BrokenAnswer(f"{host} is no host name that can be looked up: letters, digits, hyphens and dots")
         if isinstance(cause, (net.TimeoutError, net.TCPTimedOutError)):
             return Timeout(f"no connection to {peer} within the connect timeout").named("connection_timeout")
         if isinstance(cause, net.ConnectError):
@@ -43,15 +52,21 @@ def explained(error: BaseException, host: str, proxy: str | None = None) -> Upst
             return unknown_to(peer) if cause.unknown else ConnectionRefused(str(cause))
         if isinstance(cause, SSL.Error) or type(cause).__name__ in ("VerificationError", "CertificateError"):
             reason = _reason(cause)
-            failed = TLSFailed(f"the certificate or TLS handshake of {host} is not acceptable: {reason}")
+            wrong = f"the certificate or TLS handshake of {host} is not acceptable: {reason}"
+            if any(words in reason for words in NO_TLS):
+                wrong = (
+                    f"{host} seems not to speak TLS ({reason}); check whether its URL is to begin with https or http"
+                )
+            failed = TLSFailed(wrong)
             if isinstance(cause, SSL.Error) and "certificate" not in reason:
                 failed.named("tls_alert_received" if "alert" in reason else "tls_protocol_error")
             return failed
         if isinstance(cause, net.ConnectionLost | net.ConnectionDone | net.ConnectionAborted):
             if isinstance(error, ResponseFailed) and not isinstance(error, ResponseNeverReceived):
-                cut = CutAnswer(f"{host} ended its answer within the head, or sent too large a head")
-                # The vault itself aborts at that.
-                return cut.named("http_response_header_section_size") if type(cause) is net.ConnectionAborted else cut
+                if type(cause) is net.ConnectionAborted:  # the vault itself does that
+                    large = CutAnswer(f"{host} answered with a head larger than {MAX_HEAD // 1024} KiB")
+                    return large.named("http_response_header_section_size")
+                return CutAnswer(f"{host} ended its answer within the head, or sent too long a line in it")
             return Unavailable(f"{host} closed the connection without an answer").named("connection_terminated")
     if isinstance(error, ResponseFailed):
         return BrokenAnswer(f"{host} sent something that is not HTTP")

@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.python.failure import Failure
 
 from vault.config import Config
+from vault.endpoints import Description
 from vault.errors import VaultError
 
 BACKLOG = 1024
@@ -91,8 +92,9 @@ def _unfit(endpoint: AdoptedStreamServerEndpoint) -> str | None:
 
 def _with_backlog(description: str) -> str:
     # Twisted's own default, 50, is less than the clients that a build farm sends at once.
-    takes_one = description.startswith(("tcp:", "tcp6:", "ssl:", "unix:"))
-    return description if not takes_one or ":backlog=" in description else f"{description}:backlog={BACKLOG}"
+    described = Description.of(description)
+    takes_one = described.kind in ("tcp", "tcp6", "ssl", "unix")
+    return f"{description}:backlog={BACKLOG}" if takes_one and not described.get("backlog") else description
 
 
 def _open_host(host: str, port: int, site: Any, reactor: Any) -> list[Listener]:
@@ -142,6 +144,10 @@ def _remedy(number: int | None, port: object) -> str:
             f"a port below {FIRST_FREE_PORT} needs CAP_NET_BIND_SERVICE (AmbientCapabilities= in a systemd unit) or a "
             "socket that systemd opens (systemd: in listen); grant that, or set a higher port"
         )
+    if number in (errno.ENOENT, errno.ENOTDIR) and not isinstance(port, int):
+        return "make the socket's directory first (RuntimeDirectory= in a systemd unit), or set another path"
+    if number == errno.EINVAL and isinstance(port, int):
+        return "a link-local address needs its interface, such as fe80::1%eth0"
     if number in (errno.EACCES, errno.EPERM) and not isinstance(port, int):
         return "the vault's user must be able to write to its directory"
     return "set another address"

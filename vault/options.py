@@ -75,6 +75,7 @@ class Section:
         self._line = setting.line
         self._asked: dict[str, None] = {}
         self._parts: list[Section] = []
+        self._near: list[tuple[Section, str]] = []
         self._settings: dict[str, Setting] = {}
         if isinstance(setting.value, dict):
             self._settings = setting.value
@@ -161,7 +162,13 @@ class Section:
         """A mapping in this one, empty where it is not given."""
         part = Section(self.setting(key), self.at(key), self._problems)
         self._parts.append(part)
+        self.near(part, f"below {key}")
+        part.near(self, f"below {self.path}" if self.path else "at the top level")
         return part
+
+    def near(self, other: Section, where: str) -> None:
+        """Let unknown keys that ``other`` knows be told to belong there, which is ``where`` as seen from here."""
+        self._near.append((other, where))
 
     @overload
     def text(self, key: str, default: None = None) -> str | None: ...
@@ -195,7 +202,10 @@ class Section:
             if key not in self._asked:
                 near = difflib.get_close_matches(key, self._asked, 1)
                 known = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(self._asked))}"
-                self.problem(key, f"is not a known key; {known}")
+                place = next((where for other, where in self._near if key in other._asked), None)
+                self.problem(
+                    key, f"is not a known key; {known}" if place is None else f"does not belong here; put it {place}"
+                )
         for part in self._parts:
             part.close()
 
@@ -265,6 +275,7 @@ class Options(Section):
 
     def _headers(self) -> Headers:
         section, fields = self.section("headers"), []
+        first: dict[str, str] = {}
         for name in section.keys():  # noqa: SIM118 - a Section is not a mapping
             value = section.parsed(name, header_value, None, secret=True)
             if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
@@ -273,6 +284,8 @@ class Options(Section):
                 section.problem(name, "cannot be set; the vault sends this field itself")
             elif name.lower() == "authorization" and self.given("username"):
                 section.problem(name, "is given beside username and password; give one of the two")
+            elif first.setdefault(name.lower(), name) != name:
+                section.problem(name, f"is the same field as {first[name.lower()]}; give it once")
             elif value is not None:
                 fields.append((name, value))
         return tuple(fields)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from vault.errors import BrokenAnswer
 
 REDIRECTS = (301, 302, 303, 307, 308)
 """The statuses whose ``Location`` is followed (RFC 9110 section 15.4)."""
+
+
+NO_URL = "the upstream redirects to something that is no URL"
+
+# What can be looked up, of all that RFC 3986 section 3.2 allows, and a port, which may be empty.
+_PLACE = re.compile(r"(?:\[[^][]+\]|[A-Za-z0-9._-]+)(?::[0-9]*)?")
 
 
 def target_of(url: str, location: str) -> str:
@@ -18,8 +25,14 @@ def target_of(url: str, location: str) -> str:
         target = urlsplit(urljoin(url, encoded))
         _ = target.hostname, target.port
     except ValueError as error:
-        raise BrokenAnswer("the upstream redirects to something that is no URL") from error
-    return target.geturl()
+        raise BrokenAnswer(NO_URL) from error
+    if target.scheme not in ("http", "https") or not target.hostname:
+        return target.geturl()
+    user, at, place = target.netloc.rpartition("@")
+    if _PLACE.fullmatch(place) is None:
+        raise BrokenAnswer(NO_URL)
+    # RFC 3986 section 6.2.3: an empty port is the scheme's own, and an empty path is "/".
+    return target._replace(netloc=f"{user}{at}{place.removesuffix(':')}", path=target.path or "/").geturl()
 
 
 def adds_slash(asked: str, url: str, location: str) -> bool:

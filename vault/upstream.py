@@ -157,7 +157,7 @@ class Upstream:
                 return answer
             answer.discard()
             url = self._redirected(url, location)
-        raise BrokenAnswer(f"{urlsplit(url).hostname} redirects more than {MAX_REDIRECTS} times")
+        raise BrokenAnswer(f"{urlsplit(url).netloc} redirects more than {MAX_REDIRECTS} times")
 
     def configured(self, url: str) -> bool:
         """True for a URL at one of the hosts of the configuration, which alone get the backend's credentials."""
@@ -242,7 +242,7 @@ class Upstream:
     ) -> Answer:
         agent = self._proxy_agent if self._proxy_agent is not None and url.startswith("http:") else self._agent
         verbatim = VerbatimAgent(agent, url, headers)
-        host = urlsplit(url).hostname or ""
+        host, authority = urlsplit(url).hostname or "", urlsplit(url).netloc
         requested_at = self._now()
         try:
             # A client of its own for each request: treq's clients keep cookies.
@@ -250,14 +250,14 @@ class Upstream:
             sending = HTTPClient(verbatim).request(
                 method, STAND_IN, unbuffered=True, allow_redirects=False, reactor=self._reactor
             )
-            late = Timeout(f"{host} did not answer within {timeout:g} s")
+            late = Timeout(f"{authority} did not answer within {timeout:g} s")
             response = await self._within(sending, timeout, late)
         except CancelledError:
             raise
         except Exception as error:
             if self._endpoints.refused(host):
                 raise ForbiddenTarget(f"{host} has only addresses that the vault must not contact") from error
-            raise explained(error, host, self._endpoints.proxy_name) from error
+            raise explained(error, authority, self._endpoints.proxy_name) from error
         raw = verbatim.response
         length = None if raw.length is UNKNOWN_LENGTH else int(raw.length)
         if method == "HEAD":
@@ -266,7 +266,9 @@ class Upstream:
             transport = transport_of(raw)
             if transport is not None:
                 transport.abortConnection()
-            raise BrokenAnswer(f"{host} announces more bytes than any file can have").named("http_response_body_size")
+            raise BrokenAnswer(f"{authority} announces more bytes than any file can have").named(
+                "http_response_body_size"
+            )
         fields = [*verbatim.fields, (b"Connection", self._connection_options(raw))]
         head = Head(raw.code, end_to_end(fields), requested_at, self._now())
         delimited = length is not None or not self._ends_by_closing(raw)

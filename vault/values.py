@@ -112,6 +112,15 @@ def network(text: str) -> Network:
         raise Telling(f"is not a network; did you mean {near}?", plain) from None
 
 
+def unscoped(host: str) -> bool:
+    """True for an IPv6 address that means nothing without the interface it is on (RFC 4007 section 11)."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return isinstance(address, ipaddress.IPv6Address) and address.is_link_local and not address.scope_id
+
+
 def authority(text: str) -> tuple[str, int]:
     """A host (name or address, an IPv6 one in brackets) with a port."""
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", text)
@@ -159,6 +168,8 @@ def web_url(text: str) -> str:
         raise ValueError("has a user name or password in it; give them with the keys username and password")
     if "?" in text or "#" in text:
         raise ValueError("has a query or a fragment; give only what is before the ? or #")
+    if unscoped(parts.hostname or ""):
+        raise ValueError("has a link-local address without its interface; put that behind it, such as [fe80::1%eth0]")
     return urlunsplit((parts.scheme, parts.netloc, parts.path or "/", "", ""))
 
 
@@ -181,13 +192,22 @@ def proxy_url(text: str) -> str:
 
 
 def directory(text: str) -> Path:
-    """An absolute path, ``~`` expanded."""
+    """An absolute path, ``~`` expanded, at which a directory is or, as far as can be seen, can be made."""
     if not text.strip():
         raise ValueError("is empty; give a path such as /var/cache/artifact-vault")
     try:
-        return Path(text).expanduser().absolute()
+        path = Path(text).expanduser().absolute()
     except RuntimeError:
         raise ValueError(UNKNOWN_HOME) from None
+    try:
+        first = next(above for above in (path, *path.parents) if above.exists())
+        usable = first.is_dir()
+    except OSError:
+        return path  # it cannot be looked at, perhaps by another user than the vault's
+    if not usable:
+        where = "is a file" if first == path else "leads through a file"
+        raise Telling(f"{where} ({first}), not a directory; give another path", f"{where}; give another path")
+    return path
 
 
 def certificate_file(text: str) -> Path:
@@ -195,6 +215,8 @@ def certificate_file(text: str) -> Path:
     try:
         path = Path(text).expanduser()
         data = path.read_bytes() if path.is_file() or not path.exists() else b""
+        if path.is_dir():
+            raise ValueError("is a directory; give one PEM file, such as a bundle of those in it")
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror}); give a readable PEM file") from error
     except RuntimeError:

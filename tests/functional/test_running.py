@@ -260,9 +260,10 @@ class DaemonTests(FunctionalCase):
 
     def test_cache_directory(self) -> None:
         """Neither does a cache directory that cannot be used, or that another vault uses."""
-        blocked = self.directory / "file"
-        blocked.write_bytes(b"")
-        self.assert_refused(self.new_vault(top={"cache_dir": str(blocked)}), "file is not a directory")
+        blocked = self.directory / "blocked"
+        blocked.mkdir()
+        (blocked / ".vault").write_bytes(b"")
+        self.assert_refused(self.new_vault(top={"cache_dir": str(blocked)}), f"cache directory {blocked}/.vault")
         first = self.start_vault(name="first")
         second = self.new_vault("second", top={"cache_dir": str(first.cache_dir)})
         self.assert_refused(second, f"the cache directory {first.cache_dir}")

@@ -201,7 +201,10 @@ class HeadTests(SynchronousTestCase):
         """So is a Host that is no host with an optional port, whatever the version."""
         self.edge = Edge(max_clients=100)
         for version in (b"1.1", b"1.0"):
-            for host in (b"a b/c?d", b"user@host", b"host:port", b"[::1", b"a[::1]", b"%zz", b"host/", b"h\xc3\xa4"):
+            for host in (
+                b"a b/c?d", b"user@host", b"host:port", b"[::1", b"a[::1]", b"%zz", b"host/", b"h\xc3\xa4",
+                b"a:65536", b"a:99999", b"[::1]:070000", b"a:" + b"9" * 5000,
+            ):  # fmt: skip
                 client = self.edge.connect()
                 answer = client.send(b"GET /x HTTP/%b\r\nHost: %b\r\n\r\n" % (version, host))
                 self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), (host, answer))
@@ -210,6 +213,8 @@ class HeadTests(SynchronousTestCase):
             b"vault",
             b"Vault.example:8080",
             b"192.0.2.1:",
+            b"vault:65535",
+            b"vault:00080",
             b"[2001:db8::1]:80",
             b"[fe80::1%25a]",
             b"%2Frun",
@@ -221,6 +226,24 @@ class HeadTests(SynchronousTestCase):
         """HTTP/1.0 needs no Host; its connection is closed after the answer."""
         self.assertTrue(self.client.send(b"GET /x HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 OK\r\n"))
         self.assertTrue(self.client.transport.disconnecting)
+
+    def test_empty_lines(self) -> None:
+        """A few empty lines before a request are passed over; a client that sends many is refused."""
+        self.assertRefused(self.client.send(b"\r\n" * 20 + GET), b"400 ", '"-" 400 ')
+        for count in range(9):
+            client = self.edge.connect()
+            self.assertIn(b"hello", client.send(b"\r\n" * count + GET), count)
+            self.assertIn(b"hello", client.send(b"\r\n" * count + GET), count)
+            client.leave()
+        self.assertEqual(len(self.edge.leaf.requests), 18)
+
+    def test_empty_lines_alone(self) -> None:
+        """They begin a head, for which there is no more time than for another."""
+        self.client.send(b"\r\n")
+        self.edge.clock.advance(9)
+        self.client.send(b"\r\n")
+        self.edge.clock.advance(2)
+        self.assertTrue(self.client.transport.value().startswith(b"HTTP/1.1 408 "))
 
     def test_raw_utf_8(self) -> None:
         """A target with raw UTF-8 is taken as if it were percent-encoded."""

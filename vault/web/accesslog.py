@@ -21,8 +21,10 @@ CLIENT_GONE = 499
 """The status logged where the client left before it was answered, as nginx has it."""
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-# Of query parameters whose names contain one of these the values are secret.
-_SECRET_NAME = re.compile(r"token|sig|secret|passw(?:or)?d|credential|api[-_]?key|auth", re.IGNORECASE)
+# Of query parameters whose names contain one of these, or end with the word key, the values are secret.
+_SECRET_NAME = re.compile(
+    r"token|sig|secret|passw(?:or)?d|credential|(?:api|access)[-_]?key|auth|(?:^|[-_.])key$", re.IGNORECASE
+)
 # What names and values of query parameters lie between, and what lies there.
 _PIECE = re.compile(r"[?&;=]|[^?&;=]+")
 _END_OF_VALUE = re.compile(r"[&;#\s]")

@@ -29,15 +29,15 @@ from vault.web.ahead import Ahead
 from vault.web.errors import plain_text, reason_phrase
 from vault.web.headers import date_of
 from vault.web.limits import Deadline, StallWatch
-from vault.web.request import MAX_BODY, VaultRequest
+from vault.web.request import LONGEST_NUMBER, MAX_BODY, VaultRequest, is_long_length
 
 if TYPE_CHECKING:
     from vault.web.site import VaultSite
     from vault.web.tunnel import Tunnel
 
 MAX_HEAD = 32 * 1024
-LONGEST_NUMBER = 100
-"""Digits."""
+MOST_EMPTY = 8
+"""Empty lines before a request line that are taken for none (RFC 9112 section 2.2)."""
 
 TOO_LARGE = "The request body is larger than 1 MiB."
 
@@ -177,6 +177,8 @@ class VaultChannel(HTTPChannel):
             self.lineLengthExceeded(line)
             return
         if not self._request_line:
+            if not line and self._head_size <= MOST_EMPTY * len(self.delimiter):
+                return
             # Clients that send raw UTF-8 in a target mean it percent-encoded (RFC 3986 section 2.5).
             line = self._request_line = _NOT_ASCII.sub(lambda match: b"%%%02X" % ord(match[0]), line)
         super().lineReceived(line)
@@ -193,7 +195,7 @@ class VaultChannel(HTTPChannel):
         if self._fields > self.maxHeaders:
             self.refuse(431, f"The request has more than {self.maxHeaders} header fields.")
             return False
-        if len(line) > LONGEST_NUMBER and _is_long_length(line):
+        if len(line) > LONGEST_NUMBER and is_long_length(line):
             self.refuse(413, TOO_LARGE)
             return False
         return bool(super().headerReceived(line))
@@ -389,10 +391,3 @@ class VaultChannel(HTTPChannel):
             seconds=round(seconds),
         )
         self.abort()
-
-
-def _is_long_length(line: bytes) -> bool:
-    """True for a Content-Length of so many digits that Python refuses to read it as a number, as Twisted would."""
-    name, _, value = line.partition(b":")
-    digits = value.strip()
-    return name.lower() == b"content-length" and digits.isdigit() and len(digits) > LONGEST_NUMBER

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 log = Logger()
 
 MAX_BODY = 1024 * 1024
+LAST_PORT = 65535
+LONGEST_NUMBER = 100
+"""Digits."""
 
 LONGEST_LOOK = 0.1
 """Seconds between two looks at whether the kernel has taken the end of a body."""
@@ -42,7 +45,7 @@ KNOWN_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTION
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)", re.DOTALL)
 # RFC 9110 section 7.2 with RFC 3986 section 3.2: a name, which may be empty, or an address in brackets, and a port.
 _HOST = re.compile(
-    rb"(?:\[[A-Za-z0-9:._~%!$&'()*+,;=-]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+    rb"(?:\[[A-Za-z0-9:._~%!$&'()*+,;=-]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::0*([0-9]{0,5}))?"
 )
 
 
@@ -156,7 +159,7 @@ class VaultRequest(server.Request):
         if len(hosts) != 1 and self.clientproto != b"HTTP/1.0":
             self.channel.refuse(400, "The request must have exactly one Host field.")
             return True
-        if not all(map(_HOST.fullmatch, hosts)):
+        if not all(map(_is_host, hosts)):
             self.channel.refuse(400, "The Host field must be a host with an optional port.")
             return True
         if self.method not in KNOWN_METHODS:
@@ -344,6 +347,11 @@ class VaultRequest(server.Request):
         )
 
 
+def _is_host(value: bytes) -> bool:
+    match = _HOST.fullmatch(value)
+    return match is not None and int(match[1] or 0) <= LAST_PORT
+
+
 def _text(raw: bytes) -> str:
     """Text that gives the same bytes back when encoded as UTF-8 with surrogate escapes."""
     return raw.decode("utf-8", "surrogateescape")
@@ -351,3 +359,10 @@ def _text(raw: bytes) -> str:
 
 def _token(name: str | bytes) -> bytes:
     return name.encode("ascii") if isinstance(name, str) else name
+
+
+def is_long_length(line: bytes) -> bool:
+    """True for a Content-Length of so many digits that Python refuses to read it as a number, as Twisted would."""
+    name, _, value = line.partition(b":")
+    digits = value.strip()
+    return name.lower() == b"content-length" and digits.isdigit() and len(digits) > LONGEST_NUMBER
