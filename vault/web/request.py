@@ -276,7 +276,7 @@ class VaultRequest(server.Request):
         if self._ends_by_closing and self.channel is not None:
             below = socket_below(self.channel.transport)
             if unwritten_bytes(below):
-                # Until the kernel has all of it, the end that it would tell at this process's death is not the true one.
+                # Until the kernel has all of it, the end that it would tell at our death is not the true one.
                 self.channel.stall.watch(True)
                 self.site.reactor.callLater(self._look_again, self._finish_later)
                 self._look_again = min(2 * self._look_again, LONGEST_LOOK)
