@@ -541,6 +541,15 @@ class LimitTests(UpstreamCase):
         rig.net.pass_time(61)
         self.failureResultOf(stuck, errors.Timeout)
 
+    def test_underscore(self) -> None:
+        """A host may have an underscore in its name, as in networks of containers."""
+        rig = self.rig(("http://file_server/",))
+        rig.net.origin("file_server").answer = lambda asked: asked.answer()
+        self.ask(rig, "http://file_server/a").discard()
+        error = self.error(rig, "http://no_server/a")
+        self.assertIsInstance(error, errors.NameNotFound)
+        self.assertIn("no_server", str(error))
+
     def test_no_slot(self) -> None:
         """Whoever waits for a connection longer than the timeout is told so, and takes no connection later."""
         rig = self.rig(max_connections=1, first_byte_timeout=5.0, idle_timeout=100.0)

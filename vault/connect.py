@@ -50,6 +50,7 @@ With what the writer lets wait before it pauses the upstream it stays below 1 Mi
 
 MAX_HEAD = 64 * 1024
 
+STAND_IN = b"upstream.invalid"
 
 METADATA = frozenset(
     map(
@@ -151,6 +152,29 @@ class _AllowedOnly:
         return found
 
 
+@implementer(IHostnameResolver)
+class _Named:
+    """A resolver that looks up one name, whatever it is asked for."""
+
+    def __init__(self, inner: Any, name: str) -> None:
+        self._inner = inner
+        self._name = name
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[IAddress]] | None = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        """Resolve the name."""
+        found: IHostResolution = self._inner.resolveHostName(
+            resolutionReceiver, self._name, portNumber, addressTypes, transportSemantics
+        )
+        return found
+
+
 class _ReactorView:
     """The reactor with another name resolver, for HostnameEndpoint, which takes its resolver from the reactor."""
 
@@ -215,7 +239,14 @@ class Endpoints:
         """The proxy's own address."""
         assert self._proxy is not None
         host, port = self._proxy.hostname or "", self._proxy.port or 80
-        return _Noted(HostnameEndpoint(self._reactor, host.encode(), port, timeout=self._timeout), self._note)
+        return _Noted(self._straight(self._reactor, host, port), self._note)
+
+    def _straight(self, reactor: Any, host: str, port: int) -> IStreamClientEndpoint:
+        name = host.encode()
+        if "_" in host:
+            # No host is named so by RFC 952, and Twisted looks none up; container networks have them all the same.
+            reactor, name = _ReactorView(reactor, _Named(reactor.nameResolver, host)), STAND_IN
+        return HostnameEndpoint(reactor, name, port, timeout=self._timeout)
 
     def forbidden(self, address: str) -> bool:
         """True for an address that only a redirect named and that the vault must not contact."""
@@ -238,7 +269,7 @@ class Endpoints:
             reactor = self._reactor
             if host not in self._hosts:
                 reactor = _ReactorView(reactor, _AllowedOnly(reactor.nameResolver, self.forbidden, self._refused.add))
-            inner = HostnameEndpoint(reactor, uri.host, uri.port, timeout=self._timeout)
+            inner = self._straight(reactor, host, uri.port)
         if uri.scheme == b"https":
             inner = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), inner)
         return _Noted(inner, lambda protocol: self._note(protocol, host))
