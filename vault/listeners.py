@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
+from twisted.internet import unix
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import (
     AdoptedStreamServerEndpoint,
@@ -42,9 +43,14 @@ class Listener:
 
     port: IListeningPort
     address: str
+    passed: bool = False
+    """The socket was opened by who started this process, and stays open there."""
 
     def close(self) -> Deferred[None]:
-        """Stop listening."""
+        """Stop listening; whoever connects to a socket that was passed waits for the next start."""
+        if self.passed and isinstance(self.port, unix.Port):
+            self.port.stopReading()  # Twisted would also remove the path, where the next start finds nobody then
+            return succeed(None)
         return self.port.stopListening() or succeed(None)
 
 
@@ -129,8 +135,10 @@ def _open(endpoint: IStreamServerEndpoint, site: Any, wanted: str, scheme: str) 
     host, port = getattr(here, "host", None), getattr(here, "port", None)
     if host is None:
         name = getattr(here, "name", b"") or b""
-        return Listener(result, f"unix:{name.decode('utf-8', 'replace')}")
-    return Listener(result, f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
+        address = f"unix:{name.decode('utf-8', 'replace')}"
+    else:
+        address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return Listener(result, address, isinstance(endpoint, AdoptedStreamServerEndpoint))
 
 
 def _remedy(number: int | None, port: object) -> str:

@@ -452,6 +452,22 @@ class PassedSocketTests(FunctionalCase):
                     self.assertIn(b" 200 ", client.recv(100))
                 self.assertEqual(vault.terminate(), 0)
 
+    def test_passed_again(self) -> None:
+        """Who connects while the vault is restarted waits, and is served by the next one."""
+        path = str(self.directory / "socket")
+        for family, address, domain in ((socket.AF_UNIX, path, "UNIX"), (socket.AF_INET, ("127.0.0.1", 0), "INET")):
+            with socket.create_server(address, family=family) as passed:
+                vault = self.start_passing(passed, f"systemd:domain={domain}:index=0")
+                vault.wait_for_log("listening on")
+                self.assertEqual(vault.terminate(), 0)
+                with socket.socket(family) as client:
+                    client.settimeout(20)
+                    client.connect(passed.getsockname())
+                    client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+                    vault = self.start_passing(passed, f"systemd:domain={domain}:index=0")
+                    self.assertIn(b" 200 ", client.recv(100))
+                self.assertEqual(vault.terminate(), 0)
+
     def test_not_as_described(self) -> None:
         """A socket that is not what the endpoint says is one clear line and status 1."""
         path = str(self.directory / "socket")

@@ -6,6 +6,7 @@ import base64
 import hashlib
 
 from twisted.internet.address import UNIXAddress
+from twisted.internet.error import ConnectionLost
 
 from tests.memory import DATE, MODIFIED, Asked, Client, Rig, RigCase
 from vault.parts import NEAR_BYTES
@@ -564,6 +565,12 @@ class OldClient(Client):
     VERSION = "1.0"
 
 
+class NewClient(Client):
+    """One that speaks HTTP/1.1 there."""
+
+    PEER = UNIXAddress(None)
+
+
 class UnixTests(RigCase):
     """Bodies of unknown length on unix sockets, for clients that know their end by the closing."""
 
@@ -621,6 +628,20 @@ class UnixTests(RigCase):
         rig.net.pass_time()
         self.assertEqual(rig.origin.open_wires, 0)
         self.assertIn(" 499 ", rig.lines[0])
+
+    def test_chunked(self) -> None:
+        """A client of HTTP/1.1 is sent chunks, the last of which it gets only where the body has ended in order."""
+        for error in (None, ConnectionLost()):
+            rig = self.rig()
+            rig.origin.answer = lambda asked: asked.head(200, version="1.0")
+            client = NewClient(rig.net, rig.site, "GET", "/files/a", (), False)
+            rig.net.pass_time()
+            rig.origin.last.send(bytes(1_000_000))
+            rig.net.pass_time(1)
+            rig.origin.last.close(error)
+            rig.net.pass_time(1)
+            self.assertEqual((len(client.body), client.whole), (1_000_000, error is None))
+            self.assertEqual(client.headers["transfer-encoding"], "chunked")
 
     def test_length_known(self) -> None:
         """Where the length is known the body comes as it grows."""

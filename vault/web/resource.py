@@ -178,7 +178,7 @@ class ArtifactResource(Resource):
                 _unread(found)
                 return
         if reply is None:
-            if method == "GET" and found.body.length is None and _ends_unseen(request, found):
+            if method == "GET" and found.body.length is None and _ends_unseen(request):
                 await self._come_to_its_end(request, found.body)
                 found.stored = found.stored and found.body.complete
                 if request.channel is None or request.aborted:
@@ -195,7 +195,7 @@ class ArtifactResource(Resource):
             request.setHeader(b"Content-Type", reply.content_type.encode("ascii"))
         if reply.length is not None:
             request.setHeader(b"Content-Length", b"%d" % reply.length)
-        elif not found.delimited:
+        elif not found.delimited and not _chunked_on_unix(request):
             request.end_by_closing()  # as the upstream's own answer: nothing truer can be said to the client
         request.setResponseCode(reply.status)
         if method == "HEAD":
@@ -330,10 +330,14 @@ def _tagged(head: Head, sha256: str) -> Head:
     return head.with_headers({"ETag": f'"sha256-{sha256}"'})
 
 
-def _ends_unseen(request: VaultRequest, found: Found) -> bool:
-    """True where only closing ends the body, on a socket that knows no reset: a cut body would look whole."""
-    by_closing = request.clientproto == b"HTTP/1.0" or not found.delimited
-    return by_closing and isinstance(request.client, UNIXAddress)
+def _ends_unseen(request: VaultRequest) -> bool:
+    """True where only closing ends a body, on a socket that knows no reset: a cut body would look whole."""
+    return request.clientproto == b"HTTP/1.0" and isinstance(request.client, UNIXAddress)
+
+
+def _chunked_on_unix(request: VaultRequest) -> bool:
+    """True where a body that only closing ended is to be chunked, since otherwise a cut one would look whole."""
+    return request.clientproto != b"HTTP/1.0" and isinstance(request.client, UNIXAddress)
 
 
 def _unread(found: Found) -> None:
