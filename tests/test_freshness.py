@@ -115,6 +115,15 @@ class VolatileTests(SynchronousTestCase):
         for text in ("text/html", "Text/HTML; charset=utf-8", "application/xhtml+xml"):
             self.assertTrue(freshness.volatile(head(Content_Type=text)), text)
 
+    def test_expires(self) -> None:
+        """So are those that expire when they are sent, unless a lifetime says otherwise."""
+        date, later = "Thu, 26 Nov 2026 12:00:00 GMT", "Thu, 26 Nov 2026 12:00:01 GMT"
+        for text in ("0", "-1", "", date, "Thu, 19 Nov 1981 08:52:00 GMT"):
+            self.assertTrue(freshness.volatile(head(Expires=text, Date=date)), text)
+            self.assertFalse(freshness.volatile(head(Expires=text, Date=date, Cache_Control="max-age=60")), text)
+        self.assertFalse(freshness.volatile(head(Expires=later, Date=date)))
+        self.assertFalse(freshness.volatile(head(Expires=later)))
+
     def test_does_not(self) -> None:
         """A file with a lifetime, or without any word on it, is taken as unchanging."""
         for text in ("", "max-age=60", "max-age=00060", "max-age=" + "9" * 5000, 'no-cache="set-cookie"'):

@@ -147,8 +147,19 @@ def volatile(head: Head) -> bool:
     lifetimes = [directives[name] for name in ("max-age", "s-maxage") if name in directives]
     if _unlimited(directives, "no-cache") or any(not _delta(value) for value in lifetimes):
         return True
+    if not lifetimes and _expired_at_once(head):
+        return True
     media_type = (head.get("Content-Type") or "").partition(";")[0].strip().lower()
     return media_type in ("text/html", "application/xhtml+xml")
+
+
+def _expired_at_once(head: Head) -> bool:
+    """True where ``Expires`` is not after ``Date``, or is no date, such as ``0`` (RFC 9111 section 5.3)."""
+    expires = head.get("Expires")
+    if expires is None:
+        return False
+    end, sent = parse_date(expires), parse_date(head.get("Date"))
+    return end is None or (sent is not None and end <= sent)
 
 
 def unconfirmed(head: Head, artifact: Artifact) -> bool:
