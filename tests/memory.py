@@ -489,7 +489,8 @@ class Client:
 class Rig:
     """A vault with one ``type: http`` backend of the prefix ``/files/``; ``options`` are its UpstreamOptions.
 
-    ``ttl`` makes everything expire.  ``lines`` is the access log, ``now`` the clock's POSIX seconds.
+    ``ttl`` makes everything expire.  ``lines`` is the access log, ``now`` the clock's POSIX seconds; that is set by
+    ``ahead``, seconds by which it is ahead of the net's, which measures how long something is.
     """
 
     def __init__(
@@ -497,19 +498,20 @@ class Rig:
         ttl: float | None = None, **options: Any,
     ) -> None:  # fmt: skip
         self.net = Net()
+        self.ahead = 0.0
         self.origin = self.net.origin("origin.test")
         self.disk = InlineDisk()
         self.workers = InlineDisk()
         cache_options = CacheOptions(10**12, MinFree(size=0), 0o750, 0o640)
-        self.store = Store(Path(directory), cache_options, self.disk, self.net, self.net.seconds)
+        self.store = Store(Path(directory), cache_options, self.disk, self.net, self.now)
         self.store.open()
         self.options = replace(UpstreamOptions(), **options)
         self.backend = HTTPBackend("files", "/files/", urls, ttl) if backend is None else backend
-        self.upstream = Upstream(self.net, self.options, urls, self.net.seconds)
-        self.sources = Sources(self.backend, self.upstream, self.net, self.net.seconds)
+        self.upstream = Upstream(self.net, self.options, urls, self.now)
+        self.sources = Sources(self.backend, self.upstream, self.net, self.now)
         self.transfers: dict[str, Transfer] = {}
         self.kitchen = self._kitchen()
-        self.resource = ArtifactResource(self.backend, self.kitchen, self.net, self.net.seconds, instance="me")
+        self.resource = ArtifactResource(self.backend, self.kitchen, self.net, self.now, instance="me")
         self.lines: list[str] = []
         log = Logger(namespace="vault.access", observer=LogPublisher(lambda event: self.lines.append(event["line"])))
         self.site = VaultSite(
@@ -519,6 +521,10 @@ class Rig:
             access_log=AccessLog("text", log),
         )
 
+    def now(self) -> float:
+        """The time of day in POSIX seconds."""
+        return self.net.seconds() + self.ahead
+
     def again(self) -> None:
         """Begin a new cache on the same store, as a vault does that was started or configured again."""
         ended = self.kitchen.stop()
@@ -526,8 +532,8 @@ class Rig:
         self.kitchen.follow(ended)
 
     def _kitchen(self) -> Kitchen:
-        cache = Cache(self.sources, self.store, self.net, self.net.seconds, self.transfers)
-        return Kitchen(cache, self.sources, self.store, self.workers, self.net.seconds)
+        cache = Cache(self.sources, self.store, self.net, self.now, self.transfers)
+        return Kitchen(cache, self.sources, self.store, self.workers, self.now)
 
     @property
     def cache(self) -> Cache:

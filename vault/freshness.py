@@ -197,6 +197,11 @@ def elapsed(head: Head, now: float) -> float:
     return max(0.0, now - head.received_at)
 
 
+def since(then: float, now: float) -> float:
+    """Seconds since a time that the vault's own clock gave; infinite where it was set back, so that nobody knows."""
+    return math.inf if then > now + CLOCK_MARGIN else max(0.0, now - then)
+
+
 def fresh(head: Head, artifact: Artifact, now: float) -> bool:
     """True where the stored copy needs no validation: it was received or confirmed within its lifetime."""
     seconds = lifetime(head, artifact)
@@ -205,7 +210,7 @@ def fresh(head: Head, artifact: Artifact, now: float) -> bool:
 
 def _ahead(head: Head, now: float) -> bool:
     """True where the clock was set back since this was received, so that nobody knows how long ago that was."""
-    return head.received_at > now + CLOCK_MARGIN
+    return since(head.received_at, now) == math.inf
 
 
 def staleness(head: Head, artifact: Artifact, now: float) -> float:
