@@ -329,10 +329,18 @@ LONGEST_WAIT = 3600.0
 
 
 def retry_after(head: Head, now: float) -> float | None:
-    """How many seconds to wait by ``Retry-After`` (RFC 9110 section 10.2.3), date or number; None if unknown."""
+    """How many seconds to wait by ``Retry-After`` (RFC 9110 section 10.2.3), date or number; None if unknown.
+
+    A date is by the clock of whoever sent it, which the answer's own ``Date`` tells, with its ``Age`` in a cache before
+    the vault; ``now`` is only used where it has none.
+    """
     value = head.get("Retry-After")
     seconds = _delta(value)
     if seconds is not None:
         return float(min(seconds, LONGEST_WAIT))
     date = parse_date(value)
-    return None if date is None else min(max(0.0, date - now), LONGEST_WAIT)
+    if date is None:
+        return None
+    sent = parse_date(head.get("Date"))
+    there = now if sent is None else sent + (_delta(head.get("Age")) or 0)
+    return min(max(0.0, date - there), LONGEST_WAIT)
