@@ -203,7 +203,8 @@ class Wire:
 class Origin:
     """A server: ``answer`` is called with each request, or the test takes them from ``requests``.
 
-    ``refuse`` is an error to fail every new connection with; ``silent`` ones are neither made nor refused.
+    ``refuse`` is an error to fail every new connection with; ``silent`` ones are neither made nor refused.  What comes
+    on ``opaque`` ones is no request: it is in the wire's ``tunnel``.
     """
 
     def __init__(self) -> None:
@@ -212,6 +213,7 @@ class Origin:
         self.answer: Callable[[Asked], object] = lambda asked: None
         self.refuse: Exception | None = None
         self.silent = False
+        self.opaque = False
 
     def asked(self, asked: Asked) -> None:
         """A request has come."""
@@ -274,12 +276,14 @@ class Net(Clock):
         origin = self.origins.get((host, port))
         connector = Connector(self, factory, timeout)
         factory.doStart()
+        factory.startedConnecting(connector)
         if origin is None or origin.refuse is not None:
             error = ConnectionRefusedError(string="refused") if origin is None else origin.refuse
             factory.clientConnectionFailed(connector, Failure(error))
         elif not origin.silent:
             connector.made()
             wire = Wire(self, origin, host)
+            wire.tunnel = b"" if origin.opaque else None
             origin.wires.append(wire)
             protocol = factory.buildProtocol(wire.getPeer())
             wire.protocol = protocol
@@ -319,6 +323,10 @@ class Connector:
         from twisted.internet.error import TimeoutError, UserError
 
         self._factory.clientConnectionFailed(self, Failure(TimeoutError() if why == "timeout" else UserError()))
+
+    def getDestination(self) -> IPv4Address:
+        """Where to."""
+        return IPv4Address("TCP", "192.0.2.98", 80)
 
     def stopConnecting(self) -> None:
         """Give it up."""
