@@ -9,9 +9,10 @@ from pathlib import Path
 
 from twisted.application.service import Application
 
-from vault.starting import take_signals
+from vault.starting import name_sockets, take_signals
 
 take_signals()  # before what takes long to import
+name_sockets(os.environ)
 
 from vault.tap import application_stream, make_service
 

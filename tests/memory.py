@@ -203,7 +203,8 @@ class Wire:
 class Origin:
     """A server: ``answer`` is called with each request, or the test takes them from ``requests``.
 
-    ``refuse`` is an error to fail every new connection with; ``silent`` ones are neither made nor refused.
+    ``refuse`` is an error to fail every new connection with; ``silent`` ones are neither made nor refused.  What comes
+    on ``opaque`` ones is no request: it is in the wire's ``tunnel``.
     """
 
     def __init__(self) -> None:
@@ -212,6 +213,7 @@ class Origin:
         self.answer: Callable[[Asked], object] = lambda asked: None
         self.refuse: Exception | None = None
         self.silent = False
+        self.opaque = False
 
     def asked(self, asked: Asked) -> None:
         """A request has come."""
@@ -274,12 +276,14 @@ class Net(Clock):
         origin = self.origins.get((host, port))
         connector = Connector(self, factory, timeout)
         factory.doStart()
+        factory.startedConnecting(connector)
         if origin is None or origin.refuse is not None:
             error = ConnectionRefusedError(string="refused") if origin is None else origin.refuse
             factory.clientConnectionFailed(connector, Failure(error))
         elif not origin.silent:
             connector.made()
             wire = Wire(self, origin, host)
+            wire.tunnel = b"" if origin.opaque else None
             origin.wires.append(wire)
             protocol = factory.buildProtocol(wire.getPeer())
             wire.protocol = protocol
@@ -319,6 +323,10 @@ class Connector:
         from twisted.internet.error import TimeoutError, UserError
 
         self._factory.clientConnectionFailed(self, Failure(TimeoutError() if why == "timeout" else UserError()))
+
+    def getDestination(self) -> IPv4Address:
+        """Where to."""
+        return IPv4Address("TCP", "192.0.2.98", 80)
 
     def stopConnecting(self) -> None:
         """Give it up."""
@@ -489,7 +497,8 @@ class Client:
 class Rig:
     """A vault with one ``type: http`` backend of the prefix ``/files/``; ``options`` are its UpstreamOptions.
 
-    ``ttl`` makes everything expire.  ``lines`` is the access log, ``now`` the clock's POSIX seconds.
+    ``ttl`` makes everything expire.  ``lines`` is the access log, ``now`` the clock's POSIX seconds; that is set by
+    ``ahead``, seconds by which it is ahead of the net's, which measures how long something is.
     """
 
     def __init__(
@@ -497,19 +506,20 @@ class Rig:
         ttl: float | None = None, **options: Any,
     ) -> None:  # fmt: skip
         self.net = Net()
+        self.ahead = 0.0
         self.origin = self.net.origin("origin.test")
         self.disk = InlineDisk()
         self.workers = InlineDisk()
         cache_options = CacheOptions(10**12, MinFree(size=0), 0o750, 0o640)
-        self.store = Store(Path(directory), cache_options, self.disk, self.net, self.net.seconds)
+        self.store = Store(Path(directory), cache_options, self.disk, self.net, self.now)
         self.store.open()
         self.options = replace(UpstreamOptions(), **options)
         self.backend = HTTPBackend("files", "/files/", urls, ttl) if backend is None else backend
-        self.upstream = Upstream(self.net, self.options, urls, self.net.seconds)
-        self.sources = Sources(self.backend, self.upstream, self.net, self.net.seconds)
+        self.upstream = Upstream(self.net, self.options, urls, self.now)
+        self.sources = Sources(self.backend, self.upstream, self.net, self.now)
         self.transfers: dict[str, Transfer] = {}
         self.kitchen = self._kitchen()
-        self.resource = ArtifactResource(self.backend, self.kitchen, self.net, self.net.seconds, instance="me")
+        self.resource = ArtifactResource(self.backend, self.kitchen, self.net, self.now, instance="me")
         self.lines: list[str] = []
         log = Logger(namespace="vault.access", observer=LogPublisher(lambda event: self.lines.append(event["line"])))
         self.site = VaultSite(
@@ -519,6 +529,10 @@ class Rig:
             access_log=AccessLog("text", log),
         )
 
+    def now(self) -> float:
+        """The time of day in POSIX seconds."""
+        return self.net.seconds() + self.ahead
+
     def again(self) -> None:
         """Begin a new cache on the same store, as a vault does that was started or configured again."""
         ended = self.kitchen.stop()
@@ -526,8 +540,8 @@ class Rig:
         self.kitchen.follow(ended)
 
     def _kitchen(self) -> Kitchen:
-        cache = Cache(self.sources, self.store, self.net, self.net.seconds, self.transfers)
-        return Kitchen(cache, self.sources, self.store, self.workers, self.net.seconds)
+        cache = Cache(self.sources, self.store, self.net, self.now, self.transfers)
+        return Kitchen(cache, self.sources, self.store, self.workers, self.now)
 
     @property
     def cache(self) -> Cache:

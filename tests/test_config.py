@@ -312,6 +312,8 @@ class EndpointTests(ConfigTestCase):
         """Under systemd a socket that it has not passed is missed at once."""
         for text in ("systemd:domain=INET:index=999", "systemd:domain=INET:name=nobody"):
             self.assertIn("has not passed", self.problem(self.listen(text), {"LISTEN_FDS": "1"}))
+            told = self.problem(self.listen(text), {"LISTEN_FDS": "1", "LISTEN_PID": "1"})
+            self.assertIn("was passed to another process than this one (LISTEN_PID); have what starts", told)
 
     def test_twice(self) -> None:
         """Two elements that no system could serve both are refused, and both are named."""

@@ -334,3 +334,12 @@ class RetryAfterTests(SynchronousTestCase):
         ):
             self.assertEqual(freshness.retry_after(head(503, Retry_After=text), NOON), expected, text)
         self.assertIsNone(freshness.retry_after(head(503), NOON))
+
+    def test_other_clock(self) -> None:
+        """A date is compared with the answer's own, however wrong the vault's clock is."""
+        for now in (NOON - 86400, NOON, NOON + 86400):
+            told = head(503, Retry_After=AFTER, Date=DATE)
+            self.assertEqual(freshness.retry_after(told, now), 60.0)
+            self.assertEqual(freshness.retry_after(told.with_headers({"Age": "45"}), now), 15.0)
+            self.assertEqual(freshness.retry_after(told.with_headers({"Retry-After": BEFORE}), now), 0.0)
+            self.assertEqual(freshness.retry_after(told.with_headers({"Retry-After": "20"}), now), 20.0)

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from vault.config import Config, built_in
 from vault.listeners import BACKLOG, ListenFailed, listen
+from vault.starting import name_sockets
 
 
 class Port:
@@ -141,6 +142,24 @@ class MemoryTests(SynchronousTestCase):
         self.assertEqual([port.closed for port in self.ports.ports], [True])
 
 
+class PassedTests(SynchronousTestCase):
+    """Sockets that are passed to the vault's process."""
+
+    def test_named(self) -> None:
+        """Those without names get them, as many as there are; those that have some keep them."""
+        for given, names in (
+            ({"LISTEN_FDS": "2"}, "unknown:unknown"),
+            ({"LISTEN_FDS": "1", "LISTEN_FDNAMES": ""}, "unknown"),
+            ({"LISTEN_FDS": "1", "LISTEN_FDNAMES": "vault"}, "vault"),
+            ({"LISTEN_FDS": "0"}, None),
+            ({"LISTEN_FDS": "-1"}, None),
+            ({}, None),
+        ):
+            environ = dict(given)
+            name_sockets(environ)
+            self.assertEqual(environ.get("LISTEN_FDNAMES"), names)
+
+
 class SocketTests(TestCase):
     """With sockets."""
 
@@ -166,6 +185,15 @@ class SocketTests(TestCase):
             self.addCleanup(os.seteuid, 0)
         error = self.assertRaises(ListenFailed, listen, config, Factory(), reactor)
         self.assertIn("must be able to write to its directory", str(error))
+
+    def test_unix_locked(self) -> None:
+        """Where the lock of a Unix socket names a running process, which may be any, the lock is named."""
+        path = os.path.relpath(self.mktemp())
+        Path(f"{path}.lock").symlink_to(str(os.getpid()))
+        config = replace(built_in({}), listen=(f"unix:{path}",))
+        error = self.assertRaises(ListenFailed, listen, config, Factory(), reactor)
+        wanted = f"stop the vault that listens there or, where there is none, remove {path}.lock"
+        self.assertEqual(str(error), f"cannot listen on unix:{path}: Cannot acquire lock; {wanted}")
 
     def test_unix_without_directory(self) -> None:
         """Where the directory of a Unix socket is missing, it is said that it is to be made."""

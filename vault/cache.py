@@ -5,6 +5,7 @@ The table ``{key: Transfer}`` is the lock: whoever asks for what is being fetche
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -17,7 +18,7 @@ from vault.artifact import ASKED, GONE, Artifact
 from vault.clock import steady
 from vault.errors import Missing, NotStored, Offline, Slashed, Unavailable, Unsatisfied, UpstreamError, VaultError
 from vault.failures import Failures
-from vault.freshness import elapsed, fresh, keepable, lifetime, staleness
+from vault.freshness import elapsed, fresh, keepable, lifetime, since, staleness
 from vault.outcome import Found, How
 from vault.parts import Parts
 from vault.rate import Rate
@@ -248,11 +249,12 @@ class Cache:
         if artifact.gone_ttl is None:
             return False
         now = self._now()
-        since = stored.head.get(GONE)
-        if since is None:
+        noted = stored.head.get(GONE)
+        age = math.inf if noted is None else since(float(noted), now)
+        if age == math.inf:
             await self._store.renew(artifact.key, stored, stored.head.with_headers({GONE: f"{now:.0f}"}))
-            since = f"{now:.0f}"
-        if now - float(since) < artifact.gone_ttl:
+            age = 0.0
+        if age < artifact.gone_ttl:
             return False
         await self._store.remove(artifact.key)
         return True

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from vault import __version__
 from vault.levels import LOG_LEVELS
-from vault.starting import take_signals
+from vault.starting import name_sockets, take_signals
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,6 +59,7 @@ def check_config(file: str) -> int:
 def serve(config: str | None, log_level: str | None) -> int:
     """Run the daemon in this process, as ``twistd -n artifact-vault`` does, until it is stopped."""
     take_signals()
+    name_sockets(os.environ)
     # Imported here, after that: it takes a while, and the other commands do without.
     from twisted.scripts import twistd
 

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IAddress,
@@ -39,6 +39,7 @@ from twisted.web.http import _DataLoss
 from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import directlyProvides, implementer
 
+from vault.handover import TLSEndpoint
 from vault.proxy import TunnelEndpoint
 from vault.values import pem_certificates
 
@@ -264,14 +265,17 @@ class Endpoints:
         host = uri.host.decode("ascii")
         if self._proxy is not None:
             authority = f"[{host}]:{uri.port}" if ":" in host else f"{host}:{uri.port}"
-            inner: IStreamClientEndpoint = TunnelEndpoint(self.proxy_endpoint(), authority, self.proxy_credentials)
+            inner: IStreamClientEndpoint = TunnelEndpoint(
+                self._reactor, self.proxy_endpoint(), self._timeout, authority, self.proxy_credentials
+            )
         else:
             reactor = self._reactor
             if host not in self._hosts:
                 reactor = _ReactorView(reactor, _AllowedOnly(reactor.nameResolver, self.forbidden, self._refused.add))
             inner = self._straight(reactor, host, uri.port)
         if uri.scheme == b"https":
-            inner = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), inner)
+            creator = self._policy.creatorForNetloc(uri.host, uri.port)
+            inner = TLSEndpoint(self._reactor, inner, self._timeout, creator)
         return _Noted(inner, lambda protocol: self._note(protocol, host))
 
     def _note(self, protocol: Any, host: str | None = None) -> None:

@@ -6,6 +6,7 @@ Twisted refuses a wrong one by what its Python says of the call; here that becom
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -110,6 +111,11 @@ def endpoint(text: str, environ: Mapping[str, str]) -> str:
             raise ValueError(f"is not an endpoint; give one such as {example}, or with name=NAME")
         if not environ.get("LISTEN_FDS"):
             return text  # outside systemd there is no socket to look up; what can be checked is the form
+        if environ.get("LISTEN_PID", str(os.getpid())) != str(os.getpid()):
+            raise ValueError(
+                "names a socket that was passed to another process than this one (LISTEN_PID); "
+                "have what starts the vault become it (exec), or name another address"
+            )
     parse: Callable[[Any, str], object] = serverFromString
     try:
         parse(object(), text)  # the reactor is only kept, and used when something listens

@@ -22,7 +22,11 @@ from vault.errors import (
     Unavailable,
     UpstreamError,
 )
-from vault.proxy import TunnelRefused
+from vault.handover import BadCertificate, Late
+from vault.proxy import TunnelLate, TunnelRefused
+
+UNVERIFIED = ("VerificationError", "CertificateError")
+"""What service_identity raises."""
 
 NO_TLS = ("wrong version number", "packet length too long", "unknown protocol")
 """What OpenSSL says of an answer in plain text."""
@@ -34,6 +38,8 @@ def explained(error: BaseException, host: str, proxy: str | None = None) -> Upst
     ``host`` is called what its URL says, with the port if that has one.
     """
     peer = proxy or host
+    if isinstance(error.__cause__, (Late, net.ConnectingCancelledError)):
+        error = error.__cause__  # what was being waited for when there was no time left
     if isinstance(error, UpstreamError):
         return error
     for cause in causes(error):
@@ -46,12 +52,22 @@ def explained(error: BaseException, host: str, proxy: str | None = None) -> Upst
             return BrokenAnswer(f"{host} is no host name that can be looked up: letters, digits, hyphens and dots")
         if isinstance(cause, (net.TimeoutError, net.TCPTimedOutError)):
             return Timeout(f"no connection to {peer} within the connect timeout").named("connection_timeout")
+        if isinstance(cause, net.ConnectingCancelledError):
+            return Timeout(f"no connection to {peer} in time").named("connection_timeout")
+        if isinstance(cause, Late):
+            tunnel = isinstance(cause, TunnelLate)
+            what = f"{peer} has opened no tunnel to {host}" if tunnel else f"the TLS handshake of {host} did not end"
+            when = "within the connect timeout" if cause.waited_out else "in time"
+            return Timeout(f"{what} {when}").named("connection_timeout")
         if isinstance(cause, net.ConnectError):
             return ConnectionRefused(f"no connection to {peer}: {_reason(cause)}").named(_kind_of_refusal(cause))
         if isinstance(cause, TunnelRefused):
             return unknown_to(peer) if cause.unknown else ConnectionRefused(str(cause))
-        if isinstance(cause, SSL.Error) or type(cause).__name__ in ("VerificationError", "CertificateError"):
+        if isinstance(cause, (SSL.Error, BadCertificate)) or type(cause).__name__ in UNVERIFIED:
             reason = _reason(cause)
+            if isinstance(cause, SSL.Error) and cause is not error and "certificate" not in reason:
+                kind = "tls_alert_received" if "alert" in reason else "tls_protocol_error"
+                return Unavailable(f"the TLS connection to {host} broke: {reason}").named(kind)
             wrong = f"the certificate or TLS handshake of {host} is not acceptable: {reason}"
             if any(words in reason for words in NO_TLS):
                 wrong = (
@@ -67,7 +83,8 @@ def explained(error: BaseException, host: str, proxy: str | None = None) -> Upst
                     large = CutAnswer(f"{host} answered with a head larger than {MAX_HEAD // 1024} KiB")
                     return large.named("http_response_header_section_size")
                 return CutAnswer(f"{host} ended its answer within the head, or sent too long a line in it")
-            return Unavailable(f"{host} closed the connection without an answer").named("connection_terminated")
+            how = "within the TLS handshake" if cause is error else "without an answer"
+            return Unavailable(f"{host} closed the connection {how}").named("connection_terminated")
     if isinstance(error, ResponseFailed):
         return BrokenAnswer(f"{host} sent something that is not HTTP")
     return BrokenAnswer(f"the answer of {host} could not be read ({type(error).__name__})")
@@ -97,5 +114,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, SSL.Error):
         details = error.args[0] if error.args else []
         return ", ".join(str(item[-1]) for item in details if item) or "the handshake failed"
+    if type(error).__name__ == "VerificationError":
+        return "its certificate is for another name"
     text = getattr(error, "string", None) or str(error) or type(error).__name__
     return str(text)

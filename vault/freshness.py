@@ -208,6 +208,11 @@ def elapsed(head: Head, now: float) -> float:
     return max(0.0, now - head.received_at)
 
 
+def since(then: float, now: float) -> float:
+    """Seconds since a time that the vault's own clock gave; infinite where it was set back, so that nobody knows."""
+    return math.inf if then > now + CLOCK_MARGIN else max(0.0, now - then)
+
+
 def fresh(head: Head, artifact: Artifact, now: float) -> bool:
     """True where the stored copy needs no validation: it was received or confirmed within its lifetime."""
     seconds = lifetime(head, artifact)
@@ -216,7 +221,7 @@ def fresh(head: Head, artifact: Artifact, now: float) -> bool:
 
 def _ahead(head: Head, now: float) -> bool:
     """True where the clock was set back since this was received, so that nobody knows how long ago that was."""
-    return head.received_at > now + CLOCK_MARGIN
+    return since(head.received_at, now) == math.inf
 
 
 def staleness(head: Head, artifact: Artifact, now: float) -> float:
@@ -335,10 +340,18 @@ LONGEST_WAIT = 3600.0
 
 
 def retry_after(head: Head, now: float) -> float | None:
-    """How many seconds to wait by ``Retry-After`` (RFC 9110 section 10.2.3), date or number; None if unknown."""
+    """How many seconds to wait by ``Retry-After`` (RFC 9110 section 10.2.3), date or number; None if unknown.
+
+    A date is by the clock of whoever sent it, which the answer's own ``Date`` tells, with its ``Age`` in a cache before
+    the vault; ``now`` is only used where it has none.
+    """
     value = head.get("Retry-After")
     seconds = _delta(value)
     if seconds is not None:
         return float(min(seconds, LONGEST_WAIT))
     date = parse_date(value)
-    return None if date is None else min(max(0.0, date - now), LONGEST_WAIT)
+    if date is None:
+        return None
+    sent = parse_date(head.get("Date"))
+    there = now if sent is None else sent + (_delta(head.get("Age")) or 0)
+    return min(max(0.0, date - there), LONGEST_WAIT)

@@ -26,6 +26,9 @@ from vault.errors import VaultError
 
 BACKLOG = 1024
 
+NO_LOCK = "Cannot acquire lock"
+"""What Twisted says of a Unix socket beside which a link to a running process lies."""
+
 FIRST_FREE_PORT = 1024
 """Linux lets anybody listen on ports from this one on (ip(7), ip_unprivileged_port_start)."""
 
@@ -129,7 +132,10 @@ def _open(endpoint: IStreamServerEndpoint, site: Any, wanted: str, scheme: str) 
         error = result.value
         reason = getattr(error, "socketError", None) or error
         text = getattr(reason, "strerror", None) or str(reason)
-        remedy = _remedy(getattr(reason, "errno", None), getattr(error, "port", None))
+        port = getattr(error, "port", None)
+        remedy = _remedy(getattr(reason, "errno", None), port)
+        if text == NO_LOCK and isinstance(port, str | bytes):
+            remedy = f"stop the vault that listens there or, where there is none, remove {os.fsdecode(port)}.lock"
         raise ListenFailed(f"cannot listen on {wanted}: {text}; {remedy}") from error
     here = result.getHost()
     host, port = getattr(here, "host", None), getattr(here, "port", None)

@@ -11,6 +11,9 @@ from vault.errors import VaultError
 
 MEMORY = 10_000
 
+ROUNDING = 1e-3
+"""Seconds: what was noted this moment may be found to have a little more left than it was noted for."""
+
 LONGEST = 100
 """Characters of the longest key that is kept itself: of a longer one, of which a client may make up any, its digest is.
 
@@ -19,15 +22,16 @@ So memory is bounded as the number of keys is: by some 10 MiB.
 
 
 class Memory:
-    """What was noticed about keys, each for a while: a bounded mapping of key to (until, what).
+    """What was noticed about keys, each for a while: a bounded mapping of key to (until, for how long, what).
 
-    ``now`` gives seconds that never go back, see ``vault.clock.steady``.
+    ``now`` gives seconds that never go back, see ``vault.clock.steady``; where it gives the time of day, and that is
+    set back, what was noted before is forgotten.
     """
 
     def __init__(self, now: Callable[[], float], limit: int = MEMORY) -> None:
         self._now = now
         self._limit = limit
-        self._notes: OrderedDict[str | bytes, tuple[float, VaultError | None]] = OrderedDict()
+        self._notes: OrderedDict[str | bytes, tuple[float, float, VaultError | None]] = OrderedDict()
 
     def note(self, key: str, seconds: float, what: VaultError | None = None) -> None:
         """Remember for ``seconds``."""
@@ -35,7 +39,7 @@ class Memory:
         self._notes.pop(short, None)
         if seconds > 0:
             # A copy: an error that was raised holds, by its traceback, the whole request.
-            self._notes[short] = (self._now() + seconds, copy.copy(what))
+            self._notes[short] = (self._now() + seconds, seconds, copy.copy(what))
         while self._notes:
             oldest = next(iter(self._notes.values()))
             if len(self._notes) <= self._limit and oldest[0] > self._now():
@@ -52,11 +56,12 @@ class Memory:
         found = self._notes.get(short)
         if found is None:
             return None
-        left = found[0] - self._now()
-        if left <= 0:
+        until, seconds, what = found
+        left = until - self._now()
+        if left <= 0 or left > seconds + ROUNDING:
             del self._notes[short]
             return None
-        return left, found[1]
+        return left, what
 
 
 def _short(key: str) -> str | bytes:

@@ -41,7 +41,7 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         self.ca_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        self._write_server_certificate()
+        self.certify()
 
     def server_context(self) -> ssl.SSLContext:
         """What a server for localhost, 127.0.0.1 and 127.0.0.2 needs."""
@@ -49,32 +49,39 @@ class Authority:
         context.load_cert_chain(self.server_file)
         return context
 
-    def _builder(self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.timezone.utc)
+    def _builder(
+        self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey, day: int = 0, issuer: x509.Name | None = None
+    ) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=day)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
-            .issuer_name(self._name)
+            .issuer_name(issuer or self._name)
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(days=1))
             .not_valid_after(now + datetime.timedelta(days=2))
         )
 
-    def _write_server_certificate(self) -> None:
+    def certify(self, name: str = "localhost", day: int = 0, itself: bool = False) -> None:
+        """Write ``server.pem`` for a name; it is valid for two days from yesterday, put off by so many days.
+
+        ``itself``: it is signed by nobody else.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
+        signer = key if itself else self._key
         names: list[x509.GeneralName] = [
-            x509.DNSName("localhost"),
+            x509.DNSName(name),
             x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
             x509.IPAddress(ipaddress.ip_address("127.0.0.2")),
         ]
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = (
-            self._builder(subject, key.public_key())
+            self._builder(subject, key.public_key(), day, subject if itself else self._name)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
+            .sign(signer, hashes.SHA256())
         )
         self.server_file.write_bytes(
             key.private_bytes(

@@ -429,10 +429,10 @@ class ListenTests(FunctionalCase):
 class PassedSocketTests(FunctionalCase):
     """Sockets that were opened before the vault was started, as systemd passes them."""
 
-    def start_passing(self, passed: socket.socket, endpoint: str) -> VaultProcess:
+    def start_passing(self, passed: socket.socket, endpoint: str, names: str = "vault") -> VaultProcess:
         """A vault that is handed a socket as sd_listen_fds(3) says."""
         vault = self.new_vault(f"vault-{len(list(self.directory.iterdir()))}", top={"listen": [endpoint]})
-        environ = "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', LISTEN_FDNAMES='vault')"
+        environ = f"os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', LISTEN_FDNAMES={names!r})"
         code = f"import os, sys; os.dup2({passed.fileno()}, 3); {environ}; os.execv(sys.argv[1], sys.argv[1:])"
         command = twistd("-n", "--pidfile=", "artifact-vault", "--config", str(vault.config_file))
         vault = VaultProcess(vault.config_file.parent, vault.config, [sys.executable, "-c", code, *command])
@@ -442,10 +442,14 @@ class PassedSocketTests(FunctionalCase):
 
     def test_passed(self) -> None:
         """It serves on a socket that it is handed."""
-        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        for family, host, which, names in (
+            (socket.AF_INET, "127.0.0.1", "name=vault", "vault"),
+            (socket.AF_INET6, "::1", "name=vault", "vault"),
+            (socket.AF_INET, "127.0.0.1", "index=0", ""),  # as systemd-socket-activate does it
+        ):
             with socket.create_server((host, 0), family=family) as passed:
                 domain = family.name.removeprefix("AF_")
-                vault = self.start_passing(passed, f"systemd:domain={domain}:name=vault")
+                vault = self.start_passing(passed, f"systemd:domain={domain}:{which}", names)
                 vault.wait_for_log("listening on")
                 with socket.create_connection(passed.getsockname()[:2]) as client:
                     client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")

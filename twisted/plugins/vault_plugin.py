@@ -1,5 +1,6 @@
 """Tells twistd of the ``artifact-vault`` command; nothing of the vault is imported until it is run."""
 
+import os
 from typing import Any
 
 from twisted.application.service import ServiceMaker
@@ -11,9 +12,10 @@ class VaultMaker(ServiceMaker):
     @property
     def options(self) -> Any:
         """The class of the command's options, which twistd asks for once it knows that this command is to be run."""
-        from vault.starting import take_signals
+        from vault.starting import name_sockets, take_signals
 
         take_signals()
+        name_sockets(os.environ)
         return super().options
 
 

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from vault.backends._apt_refresh import refresh
 from vault.backends._apt_suite import Suite
+from vault.freshness import since
 from vault.interfaces import IKitchen
 from vault.outcome import How
 
@@ -37,9 +38,6 @@ Whose refresh was too slow does not matter: who updates five suites is to wait o
 RECENT = 5.0
 """Seconds for which nobody is asked again, however a client insists."""
 
-IN_USE = 14 * 86400.0
-"""Seconds for which a suite is kept fresh after a client asked for it."""
-
 PAUSE = 1.0
 """Seconds between two suites that are refreshed unasked: the upstream is to have one after another."""
 
@@ -57,7 +55,7 @@ def refresh_behind(backend: AptBackend, kitchen: IKitchen, suite: Suite) -> None
 async def freshen(backend: AptBackend, kitchen: IKitchen, suite: Suite, insist: bool) -> tuple[How, str | None]:
     """See to it that what is served of a suite is recent enough; raises the reason where there is nothing."""
     now = kitchen.now()
-    age = now - suite.checked
+    age = since(suite.checked, now)
     if suite.current is None:
         if age < backend.negative_ttl:
             return How.HIT, None  # it has none, as was just said
@@ -68,10 +66,10 @@ async def freshen(backend: AptBackend, kitchen: IKitchen, suite: Suite, insist: 
         if insist and age > RECENT:
             refresh_behind(backend, kitchen, suite)
         return How.HIT, None
-    if suite.failure is not None and now - suite.tried < REST:
+    if suite.failure is not None and since(suite.tried, now) < REST:
         return How.STALE, suite.failure.proxy_error
     soon = not expired and age < backend.ttl + backend.stale_while_revalidate
-    if soon or now - backend.state.late < REST:
+    if soon or since(backend.state.late, now) < REST:
         refresh_behind(backend, kitchen, suite)
         return How.STALE, "refreshing"
     try:
@@ -90,14 +88,15 @@ async def keep_fresh(backend: AptBackend, kitchen: IKitchen) -> None:
     await backend.begin(kitchen)
     while True:
         now = kitchen.now()
-        used = [suite for suite in backend.state.suites.values() if suite.current and now - suite.used < IN_USE]
-        next_one = min(used, key=_last_asked, default=None)
-        wait = interval if next_one is None else _last_asked(next_one) + interval - now
+        used = [suite for suite in backend.state.suites.values() if suite.current and suite.in_use(now)]
+        next_one = max(used, key=lambda suite: _unasked(suite, now), default=None)
+        wait = interval if next_one is None else interval - _unasked(next_one, now)
         if next_one is not None and wait <= 0:
             await refresh_once(backend, kitchen, next_one)
         # Whatever becomes known meanwhile was asked for by a client, and is not due before.
         await kitchen.sleep(max(PAUSE, min(wait, interval)))
 
 
-def _last_asked(suite: Suite) -> float:
-    return max(suite.checked, suite.tried)
+def _unasked(suite: Suite, now: float) -> float:
+    """Seconds since the upstream was last asked for a suite."""
+    return min(since(suite.checked, now), since(suite.tried, now))

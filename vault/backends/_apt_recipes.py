@@ -19,7 +19,7 @@ from vault.backends._apt_suite import UPDATING, Generation, Suite
 from vault.errors import DigestMismatch, Missing, OtherVersion, Truncated, Unavailable, VaultError
 from vault.formats.apt_paths import join, relative
 from vault.formats.apt_release import Release, named
-from vault.freshness import parse_date
+from vault.freshness import parse_date, since
 from vault.interfaces import IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 
@@ -85,8 +85,8 @@ class ReleaseRecipe:
         await kitchen.stored(suite.key(f"{self.name}#{generation.id}"))  # it is in use
         note_given(self.backend, kitchen, asked.notes, suite, generation.id)
         head = self._head(suite, generation)
-        left = self.backend.ttl - (kitchen.now() - suite.checked)
-        ttl = left if math.isfinite(left) else None  # not checked yet since a restart
+        left = self.backend.ttl - since(suite.checked, kitchen.now())
+        ttl = left if math.isfinite(left) else None  # not checked yet since a restart, or nobody knows when
         return Found(body, how, head=head, detail=detail, ttl=ttl, fwd=_forwarded(how), exact_date=True)
 
     def _head(self, suite: Suite, generation: Generation) -> Head:
@@ -115,7 +115,7 @@ class IndexRecipe:
     async def find(self, kitchen: IKitchen, asked: Asked) -> Found:
         """As the generation lists it that the client has."""
         suite = await self.backend.suite_of(kitchen, self.path)
-        if suite.current is None and (suite.failure is None or kitchen.now() - suite.tried >= REST):
+        if suite.current is None and (suite.failure is None or since(suite.tried, kitchen.now()) >= REST):
             try:
                 await freshen(self.backend, kitchen, suite, False)
             except Torn:

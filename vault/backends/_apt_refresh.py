@@ -236,10 +236,9 @@ def _check_pair(kitchen: IKitchen, suite: Suite, known: Generation, release: See
     ]  # fmt: skip
     if changed == ["Release"]:
         raise Torn("Release is new and Release.gpg is not yet")
-    if changed == ["Release.gpg"] and not _lag(known.heads["Release"], known.heads["Release.gpg"]):
-        since = suite.seen_since.setdefault(signature.digest, kitchen.now())
-        if kitchen.now() - since < TORN_PATIENCE:  # else it was just signed again
-            raise Torn("Release.gpg is new and Release is not yet")
+    lag = _lag(known.heads["Release"], known.heads["Release.gpg"])
+    if changed == ["Release.gpg"] and not lag and suite.waited(kitchen, signature.digest) < TORN_PATIENCE:
+        raise Torn("Release.gpg is new and Release is not yet")  # after that it was just signed again
 
 
 async def _consider(

@@ -22,7 +22,7 @@ from vault.errors import VaultError
 from vault.formats import apt_index
 from vault.formats.apt_paths import by_hash, join
 from vault.formats.apt_release import Listed, Release, parse
-from vault.freshness import parse_date
+from vault.freshness import parse_date, since
 from vault.interfaces import IBody, IKitchen
 from vault.urls import mark_of
 
@@ -41,6 +41,9 @@ client was given a Release file of: debootstrap has a connection for each file.
 
 ASKED_FOR = 7 * 86400.0
 """Seconds for which an index file that a client asked for counts as needed in new generations."""
+
+IN_USE = 14 * 86400.0
+"""Seconds for which a suite is kept fresh after a client asked for it."""
 
 USED_STEP = 86400.0
 """Seconds within which it is noted once that clients use a suite, so that the record is not written each time."""
@@ -232,19 +235,28 @@ class Suite:
 
     def asked_lately(self, kitchen: IKitchen, name: str) -> bool:
         """True where nothing need be noted if a client asks for an index file."""
-        return kitchen.now() - self.asked.get(name, float("-inf")) <= ASKED_FOR / 8
+        return since(self.asked.get(name, float("-inf")), kitchen.now()) <= ASKED_FOR / 8
 
     def note_used(self, kitchen: IKitchen) -> None:
         """A client asked for a Release file."""
         now = kitchen.now()
-        if now - self.used >= USED_STEP:
+        if since(self.used, now) >= USED_STEP:
             self.used = now
             self.save_soon(kitchen)
 
+    def in_use(self, now: float) -> bool:
+        """True while clients use it; where the clock was set back since the last one did, that counts from now on."""
+        self.used = min(self.used, now)
+        return now - self.used < IN_USE
+
     def waited(self, kitchen: IKitchen, name: str) -> float:
-        """Seconds for which an index file could not be had as new generations list it."""
+        """Seconds for which an index file could not be had as new generations list it; 0 after the clock's going back.
+
+        ``name`` may stand for something else that is waited for.
+        """
         now = kitchen.now()
-        return now - self.seen_since.setdefault(name, now)
+        self.seen_since[name] = min(self.seen_since.get(name, now), now)
+        return now - self.seen_since[name]
 
     def give_up(self, kitchen: IKitchen, name: str) -> None:
         """New generations do not need an index file any more, until a client gets it again."""
@@ -253,6 +265,7 @@ class Suite:
 
     def needed(self, now: float) -> list[str]:
         """The index files that clients use, by the names they have in a Release file."""
+        self.asked = {name: min(when, now) for name, when in self.asked.items()}  # the clock may have been set back
         return [name for name, when in self.asked.items() if now - when < ASKED_FOR]
 
     def tables(self) -> dict[str, str]:
@@ -284,6 +297,8 @@ class Suite:
             kept.insert(0, retired)
         gone = [one for one in kept[KEPT:] if one.id != generation.id]
         kept = [one for one in kept[:KEPT] if one.id != generation.id]
+        for one in kept:
+            one.retired = min(one.retired or now, now)  # later only where the clock was set back
         gone += [one for one in kept if now - (one.retired or now) >= max(generation_ttl, UPDATING)]
         kept = [one for one in kept if one not in gone]
         self._next = generation, kept

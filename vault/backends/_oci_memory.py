@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from vault.backends._oci_registry import Registry
+from vault.memory import ROUNDING
 
 T = TypeVar("T")
 
@@ -15,7 +16,10 @@ REMEMBERED = 60.0
 
 
 class Noted(Generic[T]):
-    """What a backend remembers for a while: a bounded mapping whose entries end."""
+    """What a backend remembers for REMEMBERED seconds at most: a bounded mapping whose entries end.
+
+    What has longer to go was noted before the clock was set back, and counts as forgotten.
+    """
 
     def __init__(self, limit: int = 2048) -> None:
         self._limit = limit
@@ -31,11 +35,11 @@ class Noted(Generic[T]):
     def get(self, key: str, now: float) -> T | None:
         """What is remembered."""
         until, what = self._notes.get(key, (0.0, None))
-        return what if now < until else None
+        return what if 0 < until - now <= REMEMBERED + ROUNDING else None
 
     def holds(self, key: str, now: float) -> bool:
         """True if something is remembered."""
-        return now < self._notes.get(key, (0.0, None))[0]
+        return 0 < self._notes.get(key, (0.0, None))[0] - now <= REMEMBERED + ROUNDING
 
     def forget(self, key: str) -> None:
         """Remember no longer."""

@@ -18,7 +18,7 @@ from vault.backends._oci_tokens import Login, NoToken, Tokens
 from vault.errors import Missing, Refused
 from vault.formats.oci_manifest import ACCEPT, MAX_MANIFEST, OCI_INDEX, fault_of_list, fault_of_tag, is_page
 from vault.formats.oci_names import DOCKER_HUB, Resource, read_path
-from vault.freshness import retry_after
+from vault.freshness import retry_after, since
 from vault.interfaces import Ask, IBackend, IRecipe
 
 LIST_TTL = 60.0
@@ -241,7 +241,7 @@ class Registry(Backend):
         limit = self.rate_limit
         if limit.remaining is None or limit.remaining > self.reserve:
             return False
-        return now - limit.heard_at < min(RESERVED, limit.window or RESERVED)
+        return since(limit.heard_at, now) < min(RESERVED, limit.window or RESERVED)
 
     def failed(self, now: float) -> None:
         """It could not be asked."""

@@ -16,7 +16,7 @@ from vault.errors import BrokenAnswer, Missing, Refused, Unavailable, VaultError
 from vault.formats import table
 from vault.formats.links import MARK, Link, best_digest, mark_of
 from vault.formats.names import COMPANIONS, is_name, normalise, project_of
-from vault.freshness import strong_tag, volatile
+from vault.freshness import since, strong_tag, volatile
 from vault.interfaces import IBody, IKitchen, IRecipe
 from vault.outcome import Asked, Found, How
 from vault.paths import SEGMENT
@@ -131,26 +131,28 @@ class FileRecipe:
 
         Some indexes sign URLs that are good for a while only.  The page is asked for again, once for all who wait.
         """
-        page, until = Page(self.index, project), self.index.refused
-        url = refused.urls[0]
+        page, url = Page(self.index, project), refused.urls[0]
         try:
             source = await page.source(kitchen)
             renewed = await self._by_another_url(kitchen, page, source, refused)
-            if renewed is None and until.get(url, 0.0) <= kitchen.now():
+            if renewed is None and not self._refused_lately(kitchen, url):
                 source = await kitchen.once(f"renew {page.place}", lambda: page.source(kitchen, at_once=True))
                 renewed = await self._by_another_url(kitchen, page, source, refused)
         except VaultError:
             renewed = None
-        if renewed is None and until.get(url, 0.0) <= kitchen.now():
+        if renewed is None and not self._refused_lately(kitchen, url):
             self._note_refused(kitchen, url)
         return renewed
 
     def _note_refused(self, kitchen: IKitchen, url: str) -> None:
         """The page is not read again for this URL before long: that it names it is no help."""
-        until = self.index.refused
-        if len(until) >= REMEMBERED:
-            until.clear()
-        until[url] = kitchen.now() + self.index.negative_ttl
+        refused = self.index.refused
+        if len(refused) >= REMEMBERED:
+            refused.clear()
+        refused[url] = kitchen.now()
+
+    def _refused_lately(self, kitchen: IKitchen, url: str) -> bool:
+        return since(self.index.refused.get(url, float("-inf")), kitchen.now()) < self.index.negative_ttl
 
     async def _by_new_url(self, kitchen: IKitchen, renewed: Artifact, asked: Asked) -> Found:
         try:

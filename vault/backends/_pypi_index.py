@@ -21,7 +21,7 @@ from urllib.parse import quote
 from twisted.internet.defer import Deferred
 
 from vault.artifact import MADE_FROM, NOTED_URL, Artifact, Digest, Head
-from vault.backends._pypi_recent import UNTIL, Recent, alike, current
+from vault.backends._pypi_recent import Recent, alike, current, good_within
 from vault.backends._pypi_rewriting import Rewriting, joined, json_form, shows_its_end, unpacked
 from vault.backends._pypi_serials import NOTED_SERIAL, SERIAL, not_older, number
 from vault.backends._pypi_source import Source
@@ -30,6 +30,7 @@ from vault.formats import simple_html, simple_json, table
 from vault.formats.codings import encode
 from vault.formats.links import table_entries
 from vault.formats.names import is_name
+from vault.freshness import since
 from vault.interfaces import IBody, IKitchen
 from vault.outcome import Found, How
 
@@ -64,8 +65,8 @@ class Index:
 
     ``exempt`` are the projects that ``min_release_age`` does not hold for; ``public_url`` is what the URLs of files
     begin with, where they are not to be relative.  ``recent`` are documents that were just used, ``unreadable`` the
-    pages that cannot be read: when to ask again, their digest, and what is wrong.  ``refused`` are URLs of files that
-    their host did not give though the page has just named them, and until when not to read it again for them.
+    pages that cannot be read: when they were asked for, their digest, and what is wrong.  ``refused`` are URLs of files
+    that their host did not give though the page has just named them, and since when it is not read again for them.
     ``coming`` are the pages that are being read from the index, ``artifacts`` those that were asked for, by place.
     """
 
@@ -154,7 +155,7 @@ class Page:
     async def _source(self, kitchen: IKitchen, no_cache: bool, at_once: bool) -> Source:
         artifact = replace(self.artifact, max_age=-1.0) if at_once else self.artifact
         unreadable = self.index.unreadable.get(self.place)
-        doubtful = unreadable is not None and unreadable[0] <= kitchen.now()
+        doubtful = unreadable is not None and since(unreadable[0], kitchen.now()) >= self.index.negative_ttl
         try:
             found = self._coming() or await kitchen.fetch(artifact, no_cache or at_once or doubtful)
         except Missing as error:
@@ -171,7 +172,7 @@ class Page:
                     data = await reading
                 else:
                     left = found.body.head.requested_at + PATIENCE - kitchen.now()
-                    data = await kitchen.within(max(0.0, left), reading)
+                    data = await kitchen.within(min(max(0.0, left), PATIENCE), reading)
         except TimeoutError:
             assert kept is not None
             found = Found(kept, How.STALE, detail="timeout")
@@ -336,15 +337,15 @@ class Page:
             kitchen.now() - cutoff if cutoff else None,
         )
         pieces = await self._read(kitchen, source, rewriting.run)
-        until = "" if rewriting.next is None else f"{UNTIL}{rewriting.next + cutoff:.3f}"
-        return self.index.recent.keep(key, await kitchen.make(key, base + until, lambda: pieces))
+        times = good_within(rewriting.last, rewriting.next, cutoff)
+        return self.index.recent.keep(key, await kitchen.make(key, base + times, lambda: pieces))
 
     async def _read(self, kitchen: IKitchen, source: Source, build: Callable[[bytes], list[bytes]]) -> list[bytes]:
         """What ``build`` makes of the page; one that cannot be read is asked for again before long."""
         unreadable = self.index.unreadable
-        until, sha256, message = unreadable.get(self.place, (0.0, "", ""))
+        asked, sha256, message = unreadable.get(self.place, (float("-inf"), "", ""))
         if sha256 != source.sha256:
-            until = 0.0
+            asked = float("-inf")
             data = source.data
             if data is None:
                 data = await kitchen.read(source.found.body, LARGEST)
@@ -358,10 +359,10 @@ class Page:
                     unreadable.pop(self.place, None)
                     kitchen.behind(f"keeping {self.place} {source.sha256}", lambda: self._keep(kitchen, source, serial))
                 return pieces
-        if until <= kitchen.now():
+        if since(asked, kitchen.now()) >= self.index.negative_ttl:
             if len(unreadable) >= REMEMBERED:
                 unreadable.clear()
-            unreadable[self.place] = kitchen.now() + self.index.negative_ttl, source.sha256, message
+            unreadable[self.place] = kitchen.now(), source.sha256, message
         raise BrokenAnswer(message)
 
 

@@ -17,6 +17,9 @@ IN_MEMORY = 64 * 1024 * 1024
 UNTIL = " until "
 """In the note of what a document was made of: what follows is when a file becomes old enough for it."""
 
+FROM = " from "
+"""After that: when the newest of its files was old enough.  Before it is only where the clock was set back."""
+
 
 class Recent:
     """Documents that were used last, held open: to find one in the store costs as much as to send a small one."""
@@ -64,9 +67,21 @@ def _state(document: IBody) -> tuple[int, int]:
 
 
 def current(document: IBody, base: str, now: float) -> bool:
-    """True if a document was made of this, and no file has become old enough for it meanwhile."""
-    made_from, _, until = (document.head.get(MADE_FROM) or "").partition(UNTIL)
-    return made_from == base and (not until or now < float(until))
+    """True if a document was made of this, and just the files that are old enough now were so then."""
+    made_from, _, times = (document.head.get(MADE_FROM) or "").partition(UNTIL)
+    until, _, begin = times.partition(FROM)
+    return made_from == base and float(begin or "-inf") <= now < float(until or "inf")
+
+
+def good_within(last: float | None, following: float | None, least_age: float) -> str:
+    """What to add to the note of what a document was made of, by when its newest file and the next one were uploaded.
+
+    Rounded to milliseconds, which must not make it look as if it were not good yet.
+    """
+    if last is None and following is None:
+        return ""
+    until = "inf" if following is None else f"{following + least_age:.3f}"
+    return f"{UNTIL}{until}" + ("" if last is None else f"{FROM}{last + least_age - 0.001:.3f}")
 
 
 def alike(document: IBody, base: str) -> bool:

@@ -63,12 +63,13 @@ def _first(data: bytes) -> bytes:
 class Rewriting:
     """The rewriting of one page: ``files`` is what links begin with; files uploaded after ``cutoff`` are left out.
 
-    Afterwards ``next`` is when the oldest of those was uploaded.  Files of an unknown age are left out too, as clients
-    with a limit of their own do it.
+    Afterwards ``next`` is when the oldest of those was uploaded, ``last`` when the newest of the others was.  Files of
+    an unknown age are left out too, as clients with a limit of their own do it.
     """
 
     def __init__(self, files: str, project: str | None, page_url: str, cutoff: float | None) -> None:
         self.next: float | None = None
+        self.last: float | None = None
         self._files = files
         self._project = project
         self._page_url = page_url
@@ -91,6 +92,7 @@ class Rewriting:
             if link.uploaded > self._cutoff:
                 self.next = link.uploaded if self.next is None else min(self.next, link.uploaded)
                 return None
+            self.last = link.uploaded if self.last is None else max(self.last, link.uploaded)
         fragment = "&".join("=".join(item) for item in url_hashes(file.url).items())
         return self._files + link.path(self._project) + (fragment and f"#{fragment}")
 

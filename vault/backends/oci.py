@@ -23,6 +23,7 @@ from vault.errors import VaultError
 from vault.formats.oci_errors import JSON, Unknown, error_body
 from vault.formats.oci_manifest import accepted
 from vault.formats.oci_names import namespace_of, read_path
+from vault.freshness import LONGEST_WAIT
 from vault.interfaces import Figure, IRecipe, IRegistryBackend, Member
 from vault.options import Options
 from vault.urls import origin_of
@@ -109,7 +110,7 @@ def _figures(registry: Registry) -> Iterator[Figure]:
             yield Figure(name, text, labels, value)
     if limit.closed_until:
         text = "Seconds for which the registry has asked to be left alone (Retry-After)."
-        yield Figure(WAIT, text, labels, max(0.0, limit.closed_until - registry.now()))
+        yield Figure(WAIT, text, labels, min(max(0.0, limit.closed_until - registry.now()), LONGEST_WAIT))
 
 
 def _base(text: str) -> str:
