@@ -245,7 +245,8 @@ class EndpointTests(ConfigTestCase):
     def test_good(self) -> None:
         """TCP, Unix and systemd endpoints are taken as they are, and nothing is bound or looked up."""
         good = ("tcp:0", r"tcp:8080:interface=\:\:1", "tcp6:8081", "unix:/nowhere/socket:mode=660")
-        good += ("systemd:domain=INET:index=0", "systemd:domain=UNIX:name=vault")
+        good += ("systemd:domain=INET:index=0", "systemd:domain=INET:name=0", "systemd:domain=UNIX:name=vault")
+        good += (r"unix:/nowhere/a\\:mode=660", r"unix:/nowhere/a\:b\=c\=d")
         self.assertEqual(self.read(self.listen(*good)).listen, good)
 
     def test_tls(self) -> None:

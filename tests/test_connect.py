@@ -43,6 +43,7 @@ class KindTests(SynchronousTestCase):
             "2002:7f00:1::": "loopback",
             "::127.0.0.1": "loopback",
             "64:ff9b:1::7f00:1": "loopback",
+            "64:ff9b:1:808:8:800::": None,
             "::ffff:0:127.0.0.1": "loopback",
             "2001:0:c000:207::80ff:fffe": "loopback",
             "2001:4860:4860::8888": None,

@@ -549,6 +549,7 @@ class LimitTests(UpstreamCase):
         error = self.error(rig, "http://no_server/a")
         self.assertIsInstance(error, errors.NameNotFound)
         self.assertIn("no_server", str(error))
+        self.assertIn("file_server cannot be reached by https", str(self.error(rig, "https://file_server/a")))
 
     def test_no_slot(self) -> None:
         """Whoever waits for a connection longer than the timeout is told so, and takes no connection later."""

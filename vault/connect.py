@@ -39,6 +39,7 @@ from twisted.web.http import _DataLoss
 from twisted.web.iweb import IAgentEndpointFactory, IPolicyForHTTPS
 from zope.interface import directlyProvides, implementer
 
+from vault.errors import BrokenAnswer
 from vault.handover import TLSEndpoint
 from vault.proxy import TunnelEndpoint
 from vault.values import pem_certificates
@@ -80,7 +81,8 @@ def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     if address.teredo is not None:
         return address.teredo[1]  # RFC 4380 section 4
     last = int(address) & 0xFFFFFFFF
-    embedded = any(address in network for network in TRANSLATED) and int(address) > 1
+    # Where these bits are 0, as in longer networks of RFC 8215, the address stands elsewhere, or there is none.
+    embedded = any(address in network for network in TRANSLATED) and last and int(address) > 1
     return ipaddress.IPv4Address(last) if embedded else None
 
 
@@ -274,7 +276,12 @@ class Endpoints:
                 reactor = _ReactorView(reactor, _AllowedOnly(reactor.nameResolver, self.forbidden, self._refused.add))
             inner = self._straight(reactor, host, uri.port)
         if uri.scheme == b"https":
-            creator = self._policy.creatorForNetloc(uri.host, uri.port)
+            try:
+                creator = self._policy.creatorForNetloc(uri.host, uri.port)
+            except UnicodeError as error:
+                raise BrokenAnswer(
+                    f"{host} cannot be reached by https: its name is none that a certificate is checked for here"
+                ) from error
             inner = TLSEndpoint(self._reactor, inner, self._timeout, creator)
         return _Noted(inner, lambda protocol: self._note(protocol, host))
 

@@ -61,8 +61,8 @@ class Description:
     @classmethod
     def of(cls, text: str) -> Description:
         """Read it as Twisted does: ``:`` between arguments, ``\\`` before what is to be taken as it is."""
-        kind, *arguments = re.split(r"(?<!\\):", text)
-        parts = [re.split(r"(?<!\\)=", argument, maxsplit=1) for argument in arguments]
+        kind, *arguments = _split(text, ":")
+        parts = [_split(argument, "=", 1) for argument in arguments]
         plain = [[re.sub(r"\\(.)", r"\1", part) for part in argument] for argument in parts]
         return cls(
             kind,
@@ -81,9 +81,22 @@ class Description:
         if self.kind == "unix":
             return "unix", self.get("address") or ""
         if self.kind == "systemd":
-            return "systemd", self.get("index") or self.get("name") or ""
+            index = self.get("index")
+            return "systemd", f"index {index}" if index else f"name {self.get('name')}"
         port, host = self.get("port") or "443", self.get("interface") or ANY[self.kind]
         return (str(int(port)), host) if re.fullmatch(r"[0-9]{1,5}", port) and int(port) else None
+
+
+def _split(text: str, separator: str, most: int = -1) -> list[str]:
+    """The parts between separators that no backslash stands before, at ``most`` so many separators."""
+    parts = [""]
+    for piece in re.findall(r"\\?.|\\", text, re.DOTALL):
+        if piece == separator and most:
+            parts.append("")
+            most -= 1
+        else:
+            parts[-1] += piece
+    return parts
 
 
 def endpoint(text: str, environ: Mapping[str, str]) -> str:

@@ -214,6 +214,7 @@ class TokenServer:
         self.held = False
         self.status = status
         self.body = body
+        self.refused = "nothing"
 
     def __call__(self, url: str, headers: Headers) -> Deferred[tuple[Head, bytes]]:
         self.asked.append((url, headers))
@@ -228,7 +229,8 @@ class TokenServer:
         waiting, self.waiting = self.waiting, []
         for answer in waiting:
             body = self.body or json.dumps({"token": f"t{len(self.asked)}", "expires_in": 300}).encode()
-            answer.callback((Head(self.status), body))
+            status = 401 if self.refused in self.asked[-1][0] else self.status
+            answer.callback((Head(status), body))
 
 
 CHALLENGE = 'Bearer realm="https://auth.test/token?x=y",service="s, t",scope="repository:library/app:pull"'
@@ -342,7 +344,17 @@ class TokenTests(SynchronousTestCase):
             refused = self.answer(tokens, server, CHALLENGE.replace("library/app", f"team/{number}"))
             kinds.append(type(self.failureResultOf(refused).value))
         self.assertEqual(kinds, 3 * [NoToken] + 17 * [TokenRefused])
-        self.assertEqual(len(server.asked), 5)
+        self.assertEqual(len(server.asked), 6)
+
+    def test_login_still_taken(self) -> None:
+        """A login that the server takes by itself goes on being sent, however many repositories it is refused for."""
+        tokens, server = self.tokens(Login("me", "secret")), TokenServer()
+        self.successResultOf(self.answer(tokens, server))
+        server.refused = "team%2F"
+        for number in range(20):
+            refused = self.answer(tokens, server, CHALLENGE.replace("library/app", f"team/{number % 10}"))
+            self.failureResultOf(refused, NoToken)
+        self.successResultOf(self.answer(tokens, server, CHALLENGE.replace("library/app", "library/other")))
 
     def test_first_logins(self) -> None:
         """All that were sent before the registry first asked for a password are given it; each is refused once."""

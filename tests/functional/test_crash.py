@@ -124,11 +124,14 @@ class StopTests(FunctionalCase):
     def test_kill_in_a_body_without_length(self) -> None:
         """kill -9 resets whoever is in the middle of a body that only closing ends: it must not look whole."""
         self.origin.put("/a", MIB, default=Answer(framing="close", stall_after=MIB // 2))
+        self.origin.put("/b", MIB, default=Answer(framing="chunked", stall_after=MIB // 2))
         self.start_vault(idle_timeout=30)
-        for method in (self.vault.kill, self.vault.terminate):
+        for method, what in (
+            (self.vault.kill, b"a HTTP/1.1"), (self.vault.terminate, b"a HTTP/1.1"), (self.vault.kill, b"b HTTP/1.0")
+        ):  # fmt: skip
             client = socket.create_connection(("127.0.0.1", self.vault.port), timeout=10)
             self.addCleanup(client.close)
-            client.sendall(b"GET /o/a HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.sendall(b"GET /o/" + what + b"\r\nHost: a\r\n\r\n")
             got = 0
             while got < MIB // 2:
                 got += len(client.recv(65536))

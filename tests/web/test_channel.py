@@ -238,12 +238,18 @@ class HeadTests(SynchronousTestCase):
         self.assertEqual(len(self.edge.leaf.requests), 18)
 
     def test_empty_lines_alone(self) -> None:
-        """They begin a head, for which there is no more time than for another."""
-        self.client.send(b"\r\n")
-        self.edge.clock.advance(9)
-        self.client.send(b"\r\n")
-        self.edge.clock.advance(2)
-        self.assertTrue(self.client.transport.value().startswith(b"HTTP/1.1 408 "))
+        """They begin no head: the connection stays idle, and is closed in silence, also by a stop."""
+        for stop in (False, True):
+            client = self.edge.connect()
+            for piece in (b"\r", b"\n", b"\r\n"):
+                client.send(piece)
+                self.edge.clock.advance(9)
+            self.edge.clock.advance(2)
+            if stop:
+                client.channel.close_when_done()
+            else:
+                self.edge.clock.advance(60)
+            self.assertEqual((client.transport.value(), client.transport.disconnecting), (b"", True))
 
     def test_raw_utf_8(self) -> None:
         """A target with raw UTF-8 is taken as if it were percent-encoded."""

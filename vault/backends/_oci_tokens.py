@@ -9,7 +9,7 @@ import base64
 import re
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -33,7 +33,7 @@ REFUSED = 60.0
 """Seconds for which a token server that does not take the login is not sent it again: some then lock the account."""
 
 SCOPES_REFUSED = 3
-"""So many refusals in a row are of what was asked for, where the login was taken before; one more is of the login."""
+"""Refusals in a row after which a login that was taken before is sent alone, to see if it still is."""
 
 MOST = 4096
 """So many tokens, and so many repositories' scopes, are remembered."""
@@ -96,7 +96,7 @@ class Tokens:
         self._waiting: dict[Scope, list[Deferred[str]]] = {}
         self._sent: dict[str, str] = {}
         self._refused: dict[str, tuple[float, Refused]] = {}
-        self._taken: dict[str, int] = {}  # the hosts that have taken the login, and what they have refused since
+        self._taken: dict[str, set[str]] = {}  # the hosts that have taken the login, and the scopes refused since
 
     def at_once(self, name: str, key: str) -> Headers:
         """The fields for a request about the repository ``name``; ``key`` tells requests apart."""
@@ -180,7 +180,7 @@ class Tokens:
         head, body = await ask(scope.url, fields)
         now = self._now()
         if head.status == 401 and self._login is not None:
-            refused = self._login_refused(host)
+            refused = await self._login_refused(host, scope, ask, fields)
             _remember(self._refused, scope.url if host in self._taken else host, (now, refused))
             raise copy(refused)
         if head.status != 200:
@@ -190,19 +190,28 @@ class Tokens:
         except ValueError as error:
             raise BrokenAnswer(f"the token server {host} answered with something that is no token") from error
         if self._login is not None:
-            _remember(self._taken, host, 0)
+            _remember(self._taken, host, set())
         life = grant.until - now
         _remember(self._grants, scope, Grant(grant.token, grant.until - min(MARGIN, life / 4)))
         return grant.token
 
-    def _login_refused(self, host: str) -> Refused:
-        """What a 401 to the login means: it is of what was asked for, or, where all is refused, of the login."""
+    async def _login_refused(self, host: str, scope: Scope, ask: Ask, fields: Headers) -> Refused:
+        """What a 401 to the login means: it is of what was asked for, or of the login itself.
+
+        Where the login was taken before, a few refusals are the former; then the login is sent alone, which tells.
+        """
         said = f"the token server {host} answered 401"
-        refusals = self._taken.get(host, SCOPES_REFUSED) + 1
-        if refusals <= SCOPES_REFUSED:
-            self._taken[host] = refusals
+        refused = self._taken.get(host)
+        if refused is not None:
+            refused.add(scope.url)
+            if len(refused) > SCOPES_REFUSED:
+                head, _ = await ask(replace(scope, scope="").url, fields)
+                if head.status == 401:
+                    self._taken.pop(host, None)
+                else:
+                    refused.clear()
+        if host in self._taken:
             return NoToken(f"{said}: there is no such image, or none that the backend's account may have")
-        self._taken.pop(host, None)
         return TokenRefused(f"{said}: it does not take the backend's username and password; check them")
 
     def _error(self, host: str, head: Head, now: float) -> VaultError:

@@ -133,9 +133,13 @@ async def to_its_end(job: Deferred[T]) -> T:
             await waiter
         except CancelledError as error:
             left, waiter = error, Deferred()
-    if left is not None:
-        raise left
-    (result,) = ended
-    if isinstance(result, Failure):
-        result.raiseException()
-    return result
+    try:
+        if left is not None:
+            raise left
+        result = ended.pop()
+        if isinstance(result, Failure):
+            result.raiseException()
+        return result
+    finally:
+        left = None  # what is raised holds this frame: it must not hold that, nor what the job gave
+        ended.clear()

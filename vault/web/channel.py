@@ -178,6 +178,7 @@ class VaultChannel(HTTPChannel):
             return
         if not self._request_line:
             if not line and self._head_size <= MOST_EMPTY * len(self.delimiter):
+                self._idle()  # some send one behind a body: no head has begun by that
                 return
             # Clients that send raw UTF-8 in a target mean it percent-encoded (RFC 3986 section 2.5).
             line = self._request_line = _NOT_ASCII.sub(lambda match: b"%%%02X" % ord(match[0]), line)

@@ -195,7 +195,7 @@ class ArtifactResource(Resource):
             request.setHeader(b"Content-Type", reply.content_type.encode("ascii"))
         if reply.length is not None:
             request.setHeader(b"Content-Length", b"%d" % reply.length)
-        elif not found.delimited and not _chunked_on_unix(request):
+        elif request.clientproto == b"HTTP/1.0" or (not found.delimited and not _chunked_on_unix(request)):
             request.end_by_closing()  # as the upstream's own answer: nothing truer can be said to the client
         request.setResponseCode(reply.status)
         if method == "HEAD":
