@@ -31,9 +31,10 @@ from vault.store.opening import full, open_store
 from vault.store.partials import Partial, begin, boot_id, remove, sync
 from vault.store.placing import place
 from vault.store.recovery import adopt
-from vault.store.removal import forget, forget_unlinked, not_opened
+from vault.store.removal import forget, forget_unlinked
 from vault.store.space import Options, Space
 from vault.store.twins import Twins
+from vault.store.unreadable import Unreadable
 from vault.store.writer import FillWriter
 from vault.urls import mark_of, plain
 
@@ -74,6 +75,7 @@ class Store:
         self.space = Space(self)
         self._twins = Twins(self, disk)
         self._checks = Checks(self)
+        self._unreadable = Unreadable(self)
 
     def reconfigure(self, options: Options) -> None:
         """Take these options from now on."""
@@ -153,7 +155,7 @@ class Store:
             try:
                 file = OpenFile(self.layout.open(row.path))
             except OSError as error:
-                await self.disk.run(not_opened, self, row, error)
+                await self.disk.run(self._unreadable.note, row, error)
                 return None
             found = os.fstat(file.descriptor)
             # A fill that is just taking the file's place has not written its row yet.
@@ -359,6 +361,7 @@ class Store:
             self.space.make_room(0)  # first: on a full disk nothing else can be written
             forget_unlinked(self)
             self.flush_used()
+            self._unreadable.look()
             if before is not None and self._trouble is None:
                 self._trouble = before
                 self.layout.probe()
@@ -378,7 +381,7 @@ class Store:
 
     def problems(self) -> list[str]:
         """What keeps the store from storing, a sentence each."""
-        problems = [] if self._trouble is None else [self._trouble]
+        problems = self._unreadable.problems() if self._trouble is None else [self._trouble]
         if self._index is not None and not self.layout.intact():
             problems.append(f"the cache directory {self.layout.root} has vanished")
         return problems
