@@ -229,6 +229,8 @@ class FillWriter:
             raise OSError(errno.ENOSPC, "no room for more of a body of unknown length")
         if self._limit is not None and end > self._limit:
             raise OSError(errno.EFBIG, "it is larger than the whole cache may be (max_size)")
+        if os.fstat(self.body.file.descriptor).st_size < offset:  # to write on would leave a hole that reads as zeros
+            raise OSError(errno.EIO, "its partial file was shortened by somebody else")
         try:
             write_all(self.body.file.descriptor, pieces, offset)
         except OSError:
