@@ -7,6 +7,7 @@ from collections import defaultdict
 
 from tests.store.fakes import Follower, StoreCase
 from vault.errors import Truncated
+from vault.store import index as index_module
 from vault.store import space as space_module
 from vault.store import writer as writer_module
 from vault.store.index import Row
@@ -56,6 +57,28 @@ class MaxSizeTests(SpaceCase):
         self.store = self.open()
         self.store.tidy()
         self.assertEqual(self.left(), [0, 2])
+
+    def test_clock_set_back(self) -> None:
+        """What was used before the clock was set back goes before what was used since, in its order."""
+        self.time += 86_400 * 365
+        self.fill_all(0, 1, 2, 3)
+        self.content(self.store, "b/0")
+        writer = self.begin(self.store, "b/old", SIZE)
+        writer.write(data(9)[:500])
+        writer.fail(Truncated("it broke off"))
+        self.wait(self.store.ended(writer, keep=True))
+        self.time -= 86_400 * 365
+        self.patch(index_module, "STEP", 2)
+        self.fill_all(4)
+        for _ in range(3):
+            self.store.tidy()
+            self.fill_all(4)
+        self.assertLess(self.store.index.partials()[0].used, self.time)
+        self.wait(self.store.discard("b/old"))
+        for size, left in ((3, [0, 3, 4]), (2, [0, 4]), (1, [4])):
+            self.options.max_size = size * SIZE
+            self.store.tidy()
+            self.assertEqual(self.left(), left)
 
     def test_never_one_being_read(self) -> None:
         """An entry that somebody reads stays, however old; it may go when nobody reads it any more."""

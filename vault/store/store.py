@@ -119,7 +119,7 @@ class Store:
         self.layout.release()
 
     def flush_used(self) -> None:
-        """Write the times of use that are kept in memory."""
+        """Write the times of use that are kept in memory; see that none is in the future."""
         times, self._used = self._used, {}
         if times:
             try:
@@ -127,6 +127,7 @@ class Store:
             except sqlite3.Error:
                 self._used = {**times, **self._used}
                 raise
+        self.index.bring_back(self.now())
 
     async def checkpoint(self) -> None:
         """Bring what running fills have written to the medium, where it has become much, and note it."""
