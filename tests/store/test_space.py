@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections import defaultdict
 
@@ -389,3 +391,65 @@ class MinFreeTests(SpaceCase):
         self.others = 0
         self.fill_all(1)
         self.assertEqual(self.store.problems(), [])
+
+
+class FilesTests(SpaceCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.others = 0
+        self.patch(self.store.layout, "files", self.counted)
+
+    def counted(self) -> tuple[int, int]:
+        """A file system that has room for 1000 files."""
+        taken = {path.stat().st_ino for path in self.root.rglob("*") if path.is_file()}
+        return max(0, 1000 - self.others - len(taken)), 1000
+
+    def test_used_up(self) -> None:
+        """Where the file system takes no more files a few go, those least recently used, and new ones are stored."""
+        self.fill_all(*range(50))
+        for tidy in (True, False):
+            while self.counted()[0]:
+                self.others += 1
+            if tidy:
+                self.store.tidy()
+            else:
+                self.fill_all(50)
+            self.assertGreater(self.counted()[0], 0)
+        self.assertEqual((self.left(), self.store.problems()), (list(range(20, 51)), []))
+
+    def test_same_content(self) -> None:
+        """Names of the same content go until that has gone."""
+        for number in range(100):
+            self.fill(self.store, f"b/{number}", data(0))
+        self.fill_all(*range(100, 120))
+        while self.counted()[0]:
+            self.others += 1
+        self.store.tidy()
+        self.assertEqual(self.counted()[0], 10)
+        self.assertEqual(len(self.left()), 11)
+
+    def test_in_vain(self) -> None:
+        """Where nothing changes by what goes, little goes."""
+        self.fill_all(*range(100))
+        self.patch(self.store.layout, "files", lambda: (0, 1000))
+        for _ in range(20):
+            self.store.tidy()
+        self.assertEqual(len(self.left()), 90)
+
+    def test_no_limit(self) -> None:
+        """A file system without such a limit is never short of files."""
+        self.fill_all(*range(10))
+        self.patch(self.store.layout, "files", lambda: (0, 0))
+        self.store.tidy()
+        self.assertEqual(len(self.left()), 10)
+
+    def test_told(self) -> None:
+        """Where there is nothing to remove it is said what the file system is short of."""
+        self.others = 1000
+
+        def full(name: str, fresh: bool) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        self.patch(self.store.layout, "open_partial", full)
+        self.assertFalse(self.begin(self.store, "b/0", SIZE).storing)
+        self.assertIn("inodes", self.store.problems()[0])

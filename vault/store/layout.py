@@ -299,6 +299,21 @@ class Layout:
         found = os.statvfs(self.root)
         return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
+    def files(self) -> tuple[int, int]:
+        """How many more files (inodes) the file system takes, and how many it can have; zeros where it has no limit."""
+        found = os.statvfs(self.root)
+        return (found.f_favail, found.f_files) if found.f_files > 0 else (0, 0)
+
+    def lacking_files(self) -> int:
+        """How many files should go where the file system can hardly take another one; 0 else, and where unknown."""
+        try:
+            free, total = self.files()
+        except OSError:
+            return 0
+        few = max(8, min(256, total // 100))
+        # Not before half of them are gone: else each new file would cost an old one.
+        return few - free if total and free < few // 2 else 0
+
 
 def _is_text(path: str) -> bool:
     try:

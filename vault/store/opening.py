@@ -54,7 +54,7 @@ def full(layout: Layout, error: StoreError) -> bool:
 
 def _scarce(layout: Layout) -> bool:
     try:
-        return layout.space()[0] < NEEDED
+        return layout.space()[0] < NEEDED or layout.lacking_files() > 0
     except OSError:
         return False
 

@@ -350,6 +350,8 @@ class Store:
             return
         if isinstance(error, sqlite3.DatabaseError) and any(words in str(error) for words in DAMAGED):
             self.layout.condemn_index()  # damaged while it was in use: the next start makes it again
+        if getattr(error, "errno", None) == errno.ENOSPC and self.layout.lacking_files():
+            reason = "its file system has no room for more files (inodes)"
         self._trouble = f"the cache directory {self.layout.root} fails: {reason}"
         self.log.error("{what}: {reason}", what=what, reason=reason)
 
