@@ -44,6 +44,40 @@ def open_store(store: Store) -> Index:
     return index
 
 
+def reopen(store: Store) -> Index:
+    """Begin an empty cache directory where the one that was opened has vanished; raises OSError.
+
+    The old index is not closed: another thread may be using it.  SQLite leaves files alone that are no longer its own.
+    """
+    layout = store.layout
+    try:
+        layout.prepare()
+        layout.make_index()
+        index = Index(layout.index)
+        layout.mark_open()
+    except StoreError as error:
+        raise OSError(errno.ENOENT, str(error)) from error
+    log.error("the cache directory {root} had vanished; an empty one is begun", root=str(layout.root))
+    return index
+
+
+def renew_index(store: Store) -> Index:
+    """Begin an empty index in the place of one that was damaged while it is in use; raises OSError, sqlite3.Error.
+
+    As above the old one is not closed.  The fills that run are noted again, so that they can be gone on with.
+    """
+    layout = store.layout
+    log.warn("the cache's index was damaged while it was in use; it is rebuilt from the files")
+    layout.condemn_index()
+    layout.remove_condemned_index()
+    layout.make_index()
+    index = Index(layout.index)
+    for writer in list(store.filling.values()):
+        if writer.row is not None and writer.storing:
+            index.put_partial(writer.row)
+    return index
+
+
 def full(layout: Layout, error: StoreError) -> bool:
     """True where a store could not be opened because its disk is full."""
     if getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT):

@@ -12,6 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -27,7 +28,7 @@ from vault.store.disk import Disk, to_its_end
 from vault.store.held import HeldFiles
 from vault.store.index import Index, PartialRow, Row
 from vault.store.layout import Layout
-from vault.store.opening import full, open_store
+from vault.store.opening import full, open_store, renew_index, reopen
 from vault.store.partials import Partial, begin, boot_id, remove, sync
 from vault.store.placing import place
 from vault.store.recovery import adopt
@@ -72,6 +73,7 @@ class Store:
         self._opening = threading.Lock()
         self._places = [threading.Lock() for _ in range(64)]
         self._trouble: str | None = None
+        self._damaged = False  # the index, while it was in use
         self.space = Space(self)
         self._twins = Twins(self, disk)
         self._checks = Checks(self)
@@ -274,7 +276,7 @@ class Store:
             writer = FillWriter(
                 key, body, self.disk, digest, start, commit, self.space.make_room, self.report, self.options.max_size
             )
-            writer.begun_at = self._clock.seconds()
+            writer.begun_at, writer.row = self._clock.seconds(), replace(row, durable=min(durable, start))
             self.filling[key] = writer
             return writer
         except (OSError, sqlite3.Error) as error:
@@ -294,16 +296,8 @@ class Store:
         with self._opening:
             if self._index is None:
                 self._index = self._open_late()
-                return
-            if self.layout.intact():
-                return  # another thread was faster
-            self.log.error("the cache directory {root} has vanished; an empty one is begun", root=str(self.layout.root))
-            try:
-                self.layout.prepare()
-                self._index = Index(self.layout.index)  # another thread may be using the old one: it is not closed
-                self.layout.mark_open()
-            except StoreError as error:
-                raise OSError(errno.ENOENT, str(error)) from error
+            elif not self.layout.intact():  # else another thread was faster
+                self._index = reopen(self)
 
     def _open_late(self) -> Index:
         try:
@@ -348,12 +342,16 @@ class Store:
         if getattr(error, "errno", None) == errno.EFBIG:
             self.log.warn("{what}: {reason}", what=what, reason=reason)  # the disk is well
             return
-        if isinstance(error, sqlite3.DatabaseError) and any(words in str(error) for words in DAMAGED):
-            self.layout.condemn_index()  # damaged while it was in use: the next start makes it again
+        self._look_for_damage(error)
         if getattr(error, "errno", None) == errno.ENOSPC and self.layout.lacking_files():
             reason = "its file system has no room for more files (inodes)"
         self._trouble = f"the cache directory {self.layout.root} fails: {reason}"
         self.log.error("{what}: {reason}", what=what, reason=reason)
+
+    def _look_for_damage(self, error: BaseException) -> None:
+        if isinstance(error, sqlite3.DatabaseError) and any(words in str(error) for words in DAMAGED):
+            self._damaged = True  # while it was in use: ``tidy`` makes it again, or else the next start
+            self.layout.condemn_index()
 
     def tidy(self) -> None:
         """On a disk thread, now and then: write times of use, make room, see whether what was wrong has passed."""
@@ -361,6 +359,9 @@ class Store:
         try:
             if self._index is None or not self.layout.intact():
                 self.reopen()
+            elif self._damaged:
+                self._index = renew_index(self)
+                self._damaged, self.rebuilding = False, True
             self.space.make_room(0)  # first: on a full disk nothing else can be written
             forget_unlinked(self)
             self.flush_used()
@@ -373,6 +374,7 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             if before is None:
                 self.report("the cache directory could not be looked after", error)
+            self._look_for_damage(error)
             self._trouble = self._trouble or before
 
     def totals(self) -> tuple[int, int]:
