@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from vault.errors import StoreError
 from vault.store.index import Index
-from vault.store.layout import Layout
+from vault.store.layout import MEND, NOT_WRITABLE, Layout
 
 if TYPE_CHECKING:
     from vault.store.store import Store
@@ -40,8 +40,18 @@ def open_store(store: Store) -> Index:
             index = _open_index(layout)
     except (sqlite3.Error, OSError) as error:
         layout.release()
-        raise StoreError(f"cannot use the cache directory {layout.root}: {error}") from error
+        raise StoreError(f"cannot use the cache directory {layout.root}: {_why(layout, error)}") from error
     return index
+
+
+def _why(layout: Layout, error: sqlite3.Error | OSError) -> str:
+    """What an error says, and of which file, since SQLite names none; with what to do where it is simple."""
+    if isinstance(error, sqlite3.Error):
+        reason = f"{layout.index}: {error}"
+        denied = any(words in reason for words in ("unable to open", "readonly"))
+    else:
+        reason, denied = str(error), error.errno in NOT_WRITABLE
+    return reason + (MEND if denied and not _scarce(layout) else "")
 
 
 def reopen(store: Store) -> Index:
