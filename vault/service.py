@@ -160,12 +160,15 @@ class VaultService(Service):
         sys.excepthook = lambda kind, value, trace: None if value is error else told(kind, value, trace)
 
     def _complete_index(self) -> None:
-        # At the start, or later where the disk was too full then.
+        # At the start, or later where the disk was too full then, or the index is damaged.
         if self._store.rebuilding and not self._rebuilding:
             self._rebuilding = True
-            ensureDeferred(rebuild(self._store, self._disk)).addErrback(
-                lambda failure: self.log.failure("rebuilding the index failed", failure)
-            )
+            rebuilt = ensureDeferred(rebuild(self._store, self._disk))
+            rebuilt.addErrback(lambda failure: self.log.failure("rebuilding the index failed", failure))
+            rebuilt.addBoth(self._completed)
+
+    def _completed(self, unused: object) -> None:
+        self._rebuilding = False
 
     def _make_site(self) -> VaultSite:
         config = self._config

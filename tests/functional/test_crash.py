@@ -243,6 +243,19 @@ class DamageTests(FunctionalCase):
         self.vault.start()
         self.assert_whole(self.get("/dir/a"), self.content)
 
+    def test_index_damaged_in_use(self) -> None:
+        """An index that is overwritten under a running vault is made again, also where that was done at its start."""
+        self.vault.terminate()
+        (index,) = self.index_files()
+        (index.parent / "open").touch()  # as a killed one leaves it
+        self.vault.start()
+        index.write_bytes(index.read_bytes()[:4096] + b"\xa5" * (index.stat().st_size - 4096))
+        self.vault.wait_for_log("damaged while it was in use; it is rebuilt", 30)
+        self.vault.wait_for_log("made again from 1 files: 1 taken up")
+        self.assert_whole(self.get("/dir/a"), self.content)
+        self.assertEqual(len(self.origin.requests("/dir/a", "GET")), 1)
+        self.assertEqual(self.vault.terminate(), 0)
+
     def index_files(self) -> list[Path]:
         """The embedded database and what belongs to it."""
         files = [path for path in self.vault.cache_dir.rglob("*") if path.is_file() and path != self.kept("/dir/a")]

@@ -208,6 +208,35 @@ class LinkTests(LayoutCase):
             self.assertRaises(StoreError, self.layout().prepare)
             self.assertEqual([path.name for path in self.outside.iterdir()], ["secret"])
 
+    def test_own_files(self) -> None:
+        """A link in the place of one of the vault's own files is refused by its name, and not followed."""
+        self.prepared().release()
+        before = self.outside / "secret"
+        for name in ("index.db", "index.db-wal", "index.db-shm", "index.damaged", "open", "probe", "lock"):
+            for target in (before, self.outside / "new"):
+                link = self.root / ".vault" / name
+                link.unlink(missing_ok=True)
+                link.symlink_to(target)
+                error = self.assertRaises(StoreError, self.layout().prepare)
+                self.assertIn(f"{link} is a symbolic link", str(error))
+                link.unlink()
+        self.assertEqual({path.name: path.read_bytes() for path in self.outside.iterdir()}, {"secret": b"secret"})
+
+    def test_own_files_later(self) -> None:
+        """One that is planted while the vault runs is not followed either."""
+        layout = self.prepared()
+        for name, use in (("open", layout.mark_open), ("probe", layout.probe), ("index.damaged", layout.condemn_index)):
+            for target in (self.outside / "secret", self.outside / "new"):
+                link = self.root / ".vault" / name
+                link.symlink_to(target)
+                with contextlib.suppress(OSError):
+                    use()
+                link.unlink(missing_ok=True)
+        self.assertEqual({path.name: path.read_bytes() for path in self.outside.iterdir()}, {"secret": b"secret"})
+        layout.probe()
+        layout.mark_open()
+        self.assertTrue(layout.left_open())
+
     def test_special_files(self) -> None:
         """A FIFO or a directory in the place of a file is no entry, and opening it does not hang."""
         layout = self.prepared()

@@ -166,6 +166,23 @@ class PartialTests(StoreCase):
             self.assertEqual(len(store.problems()), 1)
             self.die(store)
 
+    def test_shortened_in_mid_fill(self) -> None:
+        """A fill whose partial file others shorten is passed through from there, not stored with a hole."""
+        for size in (0, 999):
+            store = self.open()
+            writer = self.begin(store, "b/file", len(DATA))
+            follower = Follower(writer.body)
+            writer.write(DATA[:1000])
+            self.wait(writer.flushed())
+            os.truncate(self.partial_files()[0], size)
+            writer.write(DATA[1000:])
+            self.end(store, writer)
+            self.assertEqual((follower.data, follower.ended), (DATA, True))
+            self.assertIsNone(self.content(store, "b/file"))
+            self.assertEqual((self.files(), self.partial_files()), ({}, []))
+            self.assertIn("shortened by somebody else", store.problems()[0])
+            self.die(store)
+
     def test_begun_anew_while_it_is_read(self) -> None:
         """Who still reads a broken fill gets its own bytes, even if another one has begun from the first byte."""
         store = self.open()

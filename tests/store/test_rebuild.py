@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sqlite3
@@ -98,6 +99,98 @@ class LostIndexTests(StoreCase):
             connection.close()
 
         self.damage(change)
+
+
+class DamagedInUseTests(StoreCase):
+    def damaged(self, key: str) -> Store:
+        """A store with an entry, whose index somebody overwrites while it is open."""
+        store = self.open()
+        self.fill(store, key, DATA)
+        self.fill(store, "b/" + "other" * 40, OTHER)
+        self.wait(store.close())
+        store = self.open()
+        path = self.root / ".vault" / "index.db"
+        path.write_bytes(path.read_bytes()[:4096] + b"\xa5" * (path.stat().st_size - 4096))
+        return store
+
+    def test_made_again(self) -> None:
+        """An index that is damaged while the vault runs is made again from the files, without a restart."""
+        store = self.damaged("b/file")
+        self.assertIsNone(self.content(store, "b/file"))
+        self.assertIn("malformed", store.problems()[0])
+        store.tidy()
+        self.assertEqual((store.problems(), store.rebuilding), ([], True))
+        self.assertEqual(self.content(store, "b/file"), DATA, "before its turn")
+        self.wait(rebuild(store, self.disk))
+        self.assertEqual((store.rebuilding, store.index.totals()), (False, (2, len(DATA) + len(OTHER))))
+        self.wait(store.close())
+        store = self.open(rebuilt=False)
+        self.assertFalse(store.rebuilding)
+        self.assertEqual(self.content(store, "b/file"), DATA)
+
+    def test_noticed_by_housekeeping(self) -> None:
+        """So it is where nobody but the housekeeping notices."""
+        store = self.damaged("b/file")
+        store.report("a write", OSError(errno.EIO, "Input/output error"))
+        for _ in range(2):
+            store.tidy()
+        self.assertTrue(store.rebuilding)
+
+    def test_running_fills(self) -> None:
+        """Fills that run meanwhile are stored, or gone on with where they break off."""
+        store = self.open()
+        writers = [self.begin(store, key, len(DATA)) for key in ("b/whole", "b/broken")]
+        for writer in writers:
+            writer.write(DATA[:700])
+        store.report("a question", sqlite3.DatabaseError("database disk image is malformed"))
+        store.tidy()
+        self.wait(rebuild(store, self.disk))
+        writers[0].write(DATA[700:])
+        self.end(store, writers[0])
+        self.assertEqual(self.content(store, "b/whole"), DATA)
+        writers[1].fail(Truncated("it broke off"))
+        self.wait(store.ended(writers[1], keep=True))
+        partial = self.wait(store.partial("b/broken"))
+        assert partial is not None
+        self.assertEqual((partial.size, partial.head), (700, DATED))
+
+    def test_while_it_is_made_again(self) -> None:
+        """Damage in the middle of that begins it anew: no file is passed over."""
+        disk = self.disk = SteppedDisk()
+        store = Store(self.root, self.options, disk, self.clock, self.now)
+        store.open()
+        self.addCleanup(self.die, store)
+        self.patch(recovery, "BATCH", 2)
+        for number in range(7):
+            path = self.root / "b" / str(number)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"%d" % number)
+        made = ensureDeferred(rebuild(store, disk))
+        disk.step()
+        disk.step()
+        store.report("a question", sqlite3.DatabaseError("database disk image is malformed"))
+        store.tidy()
+        disk.drain()
+        self.successResultOf(made)
+        self.assertEqual((store.rebuilding, store.index.totals()[0]), (False, 7))
+
+    def test_cannot_be_written(self) -> None:
+        """Where it cannot be written this is said, and tried again later."""
+        self.wait(self.open().close())
+        (self.root / "b").mkdir()
+        (self.root / "b/file").write_bytes(DATA)
+        (self.root / ".vault" / "index.db").unlink()
+        store = self.open(rebuilt=False)
+
+        def full(*arguments: object, **named: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        patcher = self.patch(store.index, "put", full)
+        self.wait(rebuild(store, self.disk))
+        self.assertIn("disk is full", store.problems()[0])
+        patcher.restore()
+        self.wait(rebuild(store, self.disk))
+        self.assertEqual((store.rebuilding, store.index.totals()[0]), (False, 1))
 
 
 class RebuildTests(StoreCase):

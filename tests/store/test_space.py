@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections import defaultdict
 
 from tests.store.fakes import Follower, StoreCase
 from vault.errors import Truncated
+from vault.store import index as index_module
 from vault.store import space as space_module
 from vault.store import writer as writer_module
 from vault.store.index import Row
@@ -56,6 +59,28 @@ class MaxSizeTests(SpaceCase):
         self.store = self.open()
         self.store.tidy()
         self.assertEqual(self.left(), [0, 2])
+
+    def test_clock_set_back(self) -> None:
+        """What was used before the clock was set back goes before what was used since, in its order."""
+        self.time += 86_400 * 365
+        self.fill_all(0, 1, 2, 3)
+        self.content(self.store, "b/0")
+        writer = self.begin(self.store, "b/old", SIZE)
+        writer.write(data(9)[:500])
+        writer.fail(Truncated("it broke off"))
+        self.wait(self.store.ended(writer, keep=True))
+        self.time -= 86_400 * 365
+        self.patch(index_module, "STEP", 2)
+        self.fill_all(4)
+        for _ in range(3):
+            self.store.tidy()
+            self.fill_all(4)
+        self.assertLess(self.store.index.partials()[0].used, self.time)
+        self.wait(self.store.discard("b/old"))
+        for size, left in ((3, [0, 3, 4]), (2, [0, 4]), (1, [4])):
+            self.options.max_size = size * SIZE
+            self.store.tidy()
+            self.assertEqual(self.left(), left)
 
     def test_never_one_being_read(self) -> None:
         """An entry that somebody reads stays, however old; it may go when nobody reads it any more."""
@@ -366,3 +391,65 @@ class MinFreeTests(SpaceCase):
         self.others = 0
         self.fill_all(1)
         self.assertEqual(self.store.problems(), [])
+
+
+class FilesTests(SpaceCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.others = 0
+        self.patch(self.store.layout, "files", self.counted)
+
+    def counted(self) -> tuple[int, int]:
+        """A file system that has room for 1000 files."""
+        taken = {path.stat().st_ino for path in self.root.rglob("*") if path.is_file()}
+        return max(0, 1000 - self.others - len(taken)), 1000
+
+    def test_used_up(self) -> None:
+        """Where the file system takes no more files a few go, those least recently used, and new ones are stored."""
+        self.fill_all(*range(50))
+        for tidy in (True, False):
+            while self.counted()[0]:
+                self.others += 1
+            if tidy:
+                self.store.tidy()
+            else:
+                self.fill_all(50)
+            self.assertGreater(self.counted()[0], 0)
+        self.assertEqual((self.left(), self.store.problems()), (list(range(20, 51)), []))
+
+    def test_same_content(self) -> None:
+        """Names of the same content go until that has gone."""
+        for number in range(100):
+            self.fill(self.store, f"b/{number}", data(0))
+        self.fill_all(*range(100, 120))
+        while self.counted()[0]:
+            self.others += 1
+        self.store.tidy()
+        self.assertEqual(self.counted()[0], 10)
+        self.assertEqual(len(self.left()), 11)
+
+    def test_in_vain(self) -> None:
+        """Where nothing changes by what goes, no more than one goes."""
+        self.fill_all(*range(100))
+        self.patch(self.store.layout, "files", lambda: (0, 1000))
+        for _ in range(20):
+            self.store.tidy()
+        self.assertEqual(len(self.left()), 99)
+
+    def test_no_limit(self) -> None:
+        """A file system without such a limit is never short of files."""
+        self.fill_all(*range(10))
+        self.patch(self.store.layout, "files", lambda: (0, 0))
+        self.store.tidy()
+        self.assertEqual(len(self.left()), 10)
+
+    def test_told(self) -> None:
+        """Where there is nothing to remove it is said what the file system is short of."""
+        self.others = 1000
+
+        def full(name: str, fresh: bool) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        self.patch(self.store.layout, "open_partial", full)
+        self.assertFalse(self.begin(self.store, "b/0", SIZE).storing)
+        self.assertIn("inodes", self.store.problems()[0])

@@ -53,6 +53,9 @@ _REPLACE = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD = "INSERT OR IGNORE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
+STEP = 10_000
+"""Rows that are brought back to the present at once."""
+
 RECENT = 256
 """How many answers are remembered until the next change."""
 
@@ -214,11 +217,25 @@ class Index:
 
     def used(self, times: dict[str, float]) -> None:
         """Note when entries were last used."""
+        if not times:
+            return
         with self._change() as transaction:
             transaction.execute("BEGIN IMMEDIATE")
             transaction.executemany(
                 "UPDATE entries SET used = ? WHERE key = ?", [(used, key) for key, used in times.items()]
             )
+
+    def bring_back(self, now: float) -> None:
+        """After the clock was set back: make of times of use in the future times just before ``now``, in their order.
+
+        Else what was used before that would count as used last for as long as the clock was set back.  Some at a time.
+        """
+        query = "SELECT key FROM entries WHERE used > ? ORDER BY used LIMIT ?"
+        with self._lock:
+            keys = [key for (key,) in self._writer.execute(query, (now, STEP))]
+            self._writer.execute("UPDATE partials SET used = ?1 WHERE used > ?1", (now,))
+        # A microsecond is about what a number that is good for seconds since 1970 can tell apart.
+        self.used({key: now - (len(keys) - place) * 1e-6 for place, key in enumerate(keys)})
 
     def oldest(self, limit: int, skip: int = 0) -> list[Row]:
         """The entries that were not used for longest, oldest first, without the first ``skip`` of them."""

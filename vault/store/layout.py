@@ -24,7 +24,15 @@ from vault.errors import StoreError
 PRIVATE = ".vault"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a planted FIFO must not block the open
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FILL = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_OWN = ("index.db", "index.db-wal", "index.db-shm", "index.db-journal", "index.damaged", "open", "probe", "lock")
+
+MEND = "; give the vault's user that directory, or set cache_dir to another place"
+"""What to do about a directory that cannot be written."""
+
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Layout:
@@ -44,15 +52,18 @@ class Layout:
             self._check_owner()
             for directory in (self.root, self.root / PRIVATE, self._partials):
                 self._make(directory)
+            for name in _OWN:  # SQLite would follow a link in the place of its files
+                _refuse_link(self.root / PRIVATE / name)
             self._check_owner()
             self._take_lock()
         except OSError as error:
-            raise StoreError(f"cannot use the cache directory {self.root}: {error.strerror or error}") from error
+            mend = MEND if error.errno in NOT_WRITABLE else ""
+            raise StoreError(f"cannot use the cache directory {self.root}: {error.strerror or error}{mend}") from error
 
     def _make(self, directory: Path) -> None:
         # makedirs gives intermediate directories the default mode, which is right for those above the cache.
-        if directory != self.root and directory.is_symlink():
-            raise StoreError(f"{directory} is a symbolic link, which the vault does not follow; remove it")
+        if directory != self.root:
+            _refuse_link(directory)
         if not directory.is_dir() and directory.exists():
             raise StoreError(f"the cache directory {directory} is not a directory; set cache_dir to another place")
         if not directory.is_dir():
@@ -104,16 +115,19 @@ class Layout:
 
     def left_open(self) -> bool:
         """True where a vault that used the directory was not stopped in order."""
-        return (self.root / PRIVATE / "open").exists()
+        return os.path.lexists(self.root / PRIVATE / "open")
 
     def mark_open(self) -> None:
         """Note, so that it survives a power failure, that a vault is using the directory; raises OSError."""
-        (self.root / PRIVATE / "open").touch()
+        self._mark("open")
         directory = os.open(self.root / PRIVATE, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+    def _mark(self, name: str) -> None:
+        os.close(os.open(self.root / PRIVATE / name, _WRITE, self.file_mode))
 
     def mark_closed(self) -> None:
         """The vault has stopped, and the index says all."""
@@ -134,12 +148,12 @@ class Layout:
     def condemn_index(self) -> None:
         """Note that the index is damaged."""
         with contextlib.suppress(OSError):
-            (self.root / PRIVATE / "index.damaged").touch()
+            self._mark("index.damaged")
 
     def remove_condemned_index(self) -> None:
         """Remove an index that was found damaged; raises OSError."""
         mark = self.root / PRIVATE / "index.damaged"
-        if mark.exists():
+        if os.path.lexists(mark):
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{self.index}{suffix}").unlink(missing_ok=True)
             mark.unlink()
@@ -290,7 +304,8 @@ class Layout:
         """Write a mebibyte and remove it again; raises OSError where that cannot be done."""
         probe = self.root / PRIVATE / "probe"
         try:
-            probe.write_bytes(bytes(1 << 20))
+            with open(os.open(probe, _WRITE | os.O_TRUNC, self.file_mode), "wb") as file:
+                file.write(bytes(1 << 20))
         finally:
             probe.unlink(missing_ok=True)
 
@@ -298,6 +313,26 @@ class Layout:
         """Free and total bytes of the file system, as the vault's user sees them."""
         found = os.statvfs(self.root)
         return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
+    def files(self) -> tuple[int, int]:
+        """How many more files (inodes) the file system takes, and how many it can have; zeros where it has no limit."""
+        found = os.statvfs(self.root)
+        return (found.f_favail, found.f_files) if found.f_files > 0 else (0, 0)
+
+    def lacking_files(self) -> int:
+        """How many files should go where the file system can hardly take another one; 0 else, and where unknown."""
+        try:
+            free, total = self.files()
+        except OSError:
+            return 0
+        few = max(8, min(256, total // 100))
+        # Not before half of them are gone: else each new file would cost an old one.
+        return few - free if total and free < few // 2 else 0
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise StoreError(f"{path} is a symbolic link, which the vault does not follow; remove it")
 
 
 def _is_text(path: str) -> bool:

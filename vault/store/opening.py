@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from vault.errors import StoreError
 from vault.store.index import Index
-from vault.store.layout import Layout
+from vault.store.layout import MEND, NOT_WRITABLE, Layout
 
 if TYPE_CHECKING:
     from vault.store.store import Store
@@ -40,7 +40,51 @@ def open_store(store: Store) -> Index:
             index = _open_index(layout)
     except (sqlite3.Error, OSError) as error:
         layout.release()
-        raise StoreError(f"cannot use the cache directory {layout.root}: {error}") from error
+        raise StoreError(f"cannot use the cache directory {layout.root}: {_why(layout, error)}") from error
+    return index
+
+
+def _why(layout: Layout, error: sqlite3.Error | OSError) -> str:
+    """What an error says, and of which file, since SQLite names none; with what to do where it is simple."""
+    if isinstance(error, sqlite3.Error):
+        reason = f"{layout.index}: {error}"
+        denied = any(words in reason for words in ("unable to open", "readonly"))
+    else:
+        reason, denied = str(error), error.errno in NOT_WRITABLE
+    return reason + (MEND if denied and not _scarce(layout) else "")
+
+
+def reopen(store: Store) -> Index:
+    """Begin an empty cache directory where the one that was opened has vanished; raises OSError.
+
+    The old index is not closed: another thread may be using it.  SQLite leaves files alone that are no longer its own.
+    """
+    layout = store.layout
+    try:
+        layout.prepare()
+        layout.make_index()
+        index = Index(layout.index)
+        layout.mark_open()
+    except StoreError as error:
+        raise OSError(errno.ENOENT, str(error)) from error
+    log.error("the cache directory {root} had vanished; an empty one is begun", root=str(layout.root))
+    return index
+
+
+def renew_index(store: Store) -> Index:
+    """Begin an empty index in the place of one that was damaged while it is in use; raises OSError, sqlite3.Error.
+
+    As above the old one is not closed.  The fills that run are noted again, so that they can be gone on with.
+    """
+    layout = store.layout
+    log.warn("the cache's index was damaged while it was in use; it is rebuilt from the files")
+    layout.condemn_index()
+    layout.remove_condemned_index()
+    layout.make_index()
+    index = Index(layout.index)
+    for writer in list(store.filling.values()):
+        if writer.row is not None and writer.storing:
+            index.put_partial(writer.row)
     return index
 
 
@@ -54,7 +98,7 @@ def full(layout: Layout, error: StoreError) -> bool:
 
 def _scarce(layout: Layout) -> bool:
     try:
-        return layout.space()[0] < NEEDED
+        return layout.space()[0] < NEEDED or layout.lacking_files() > 0
     except OSError:
         return False
 

@@ -32,8 +32,11 @@ log = Logger()
 
 
 async def rebuild(store: Store, disk: Disk) -> None:
-    """Take up every file that the index does not know; remove those that nothing can be known of."""
-    files = store.layout.walk()
+    """Take up every file that the index does not know; remove those that nothing can be known of.
+
+    Where the index cannot be written that is reported, and ``store.rebuilding`` stays True.
+    """
+    index, files = store.index, store.layout.walk()
     seen = adopted = removed = 0
 
     def step(paths: Iterator[str]) -> tuple[int, int, int]:
@@ -58,10 +61,14 @@ async def rebuild(store: Store, disk: Disk) -> None:
             count, known, dropped = await disk.run(step, (path for path, _ in islice(files, BATCH)))
         except Stopping:
             return  # the next start begins again
-        except sqlite3.Error:
-            if store.rebuilding:
-                raise
-            return  # the store was closed meanwhile; so it does then
+        except sqlite3.Error as error:
+            if index is store.index:
+                if store.rebuilding and not store.problems():  # else closed meanwhile, so that the next start does it
+                    store.report("the index could not be made again", error)
+                return
+        if index is not store.index:  # it was damaged meanwhile, and a new one knows none of the files
+            index, files = store.index, store.layout.walk()
+            continue
         seen, adopted, removed = seen + count, adopted + known, removed + dropped
         if count < BATCH:
             break

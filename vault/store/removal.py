@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 from typing import TYPE_CHECKING
 
 from vault.store.body import OpenFile
 from vault.store.index import Row
-from vault.urls import plain
 
 if TYPE_CHECKING:
     from vault.store.store import Store
-
-SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""What the process or the machine has run out of: that says nothing of a file."""
 
 FULL = "disk is full"
 """In what SQLite says where the file system has no room (SQLITE_FULL)."""
@@ -41,15 +36,6 @@ def forget(store: Store, rows: list[Row]) -> bool:
                 if _there(store, row):
                     _unlink(store, row)
     return forget_unlinked(store)
-
-
-def not_opened(store: Store, row: Row, error: OSError) -> None:
-    """The file of an entry could not be opened: forget the entry, unless the reason is another than the file."""
-    if error.errno in SCARCE:
-        store.report(f"the file of {plain(row.key)} could not be opened", error)
-        return
-    store.log.info("the file of {key} is gone ({error}); forgotten", key=plain(row.key), error=error.strerror)
-    forget(store, [row])
 
 
 def forget_unlinked(store: Store) -> bool:

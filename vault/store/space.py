@@ -55,6 +55,7 @@ class Space:
         self._store = store
         self._turn = threading.Condition()
         self._evicting = False
+        self._in_vain: tuple[int, int] | None = None
 
     def make_room(self, wanted: int) -> bool:
         """Remove entries until ``wanted`` more bytes fit; True if they do, and what is to stay free is free then.
@@ -63,6 +64,7 @@ class Space:
         may be exceeded meanwhile, and for as long as everything that is stored is being read.  Nothing is removed for
         what does not fit even then.
         """
+        self._spare_files()
         if self._excess(wanted) <= 0:
             return self._short(wanted) <= 0
         with self._turn:
@@ -89,6 +91,42 @@ class Space:
                 self._evicting = False
                 self._turn.notify_all()
         return self._short(wanted) <= 0
+
+    def _spare_files(self) -> None:
+        """Remove some entries where the file system has hardly any more files (inodes), however many bytes are free."""
+        layout = self._store.layout
+        if not layout.lacking_files() or layout.files() == self._in_vain:
+            return
+        with self._turn:
+            if self._evicting:
+                return
+            self._evicting = True
+        try:
+            with contextlib.suppress(sqlite3.Error):
+                self._store.flush_used()
+            self._evict_files()
+        finally:
+            with self._turn:
+                self._evicting = False
+                self._turn.notify_all()
+
+    def _evict_files(self) -> None:
+        store, index, layout = self._store, self._store.index, self._store.layout
+        skip, most = 0, 1  # the first tells whether it is of use
+        while (lacking := layout.lacking_files()) and not store.disk.stopping:
+            before = layout.files()
+            rows = index.oldest(min(most, lacking), skip)
+            chosen = [row for row in rows if not self._in_use(row)]
+            if not rows or not forget(store, chosen):
+                return
+            skip += len(rows) - len(chosen)
+            if chosen:
+                self.log.info("removed {count} entries: the file system has no more inodes", count=len(chosen))
+            # Some file systems only pretend to count; but content goes with the last of its names only.
+            if layout.files()[0] <= before[0] and any(not index.names(row.sha256) for row in chosen):
+                self._in_vain = layout.files()
+                return
+            most = BATCH
 
     def _short(self, wanted: int) -> int:
         """How many bytes the disk lacks, so that ``wanted`` more fit beside what is to stay free."""

@@ -12,6 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -27,13 +28,14 @@ from vault.store.disk import Disk, to_its_end
 from vault.store.held import HeldFiles
 from vault.store.index import Index, PartialRow, Row
 from vault.store.layout import Layout
-from vault.store.opening import full, open_store
+from vault.store.opening import full, open_store, renew_index, reopen
 from vault.store.partials import Partial, begin, boot_id, remove, sync
 from vault.store.placing import place
 from vault.store.recovery import adopt
-from vault.store.removal import forget, forget_unlinked, not_opened
+from vault.store.removal import forget, forget_unlinked
 from vault.store.space import Options, Space
 from vault.store.twins import Twins
+from vault.store.unreadable import Unreadable
 from vault.store.writer import FillWriter
 from vault.urls import mark_of, plain
 
@@ -71,9 +73,11 @@ class Store:
         self._opening = threading.Lock()
         self._places = [threading.Lock() for _ in range(64)]
         self._trouble: str | None = None
+        self._damaged = False  # the index, while it was in use
         self.space = Space(self)
         self._twins = Twins(self, disk)
         self._checks = Checks(self)
+        self._unreadable = Unreadable(self)
 
     def reconfigure(self, options: Options) -> None:
         """Take these options from now on."""
@@ -117,7 +121,7 @@ class Store:
         self.layout.release()
 
     def flush_used(self) -> None:
-        """Write the times of use that are kept in memory."""
+        """Write the times of use that are kept in memory; see that none is in the future."""
         times, self._used = self._used, {}
         if times:
             try:
@@ -125,6 +129,7 @@ class Store:
             except sqlite3.Error:
                 self._used = {**times, **self._used}
                 raise
+        self.index.bring_back(self.now())
 
     async def checkpoint(self) -> None:
         """Bring what running fills have written to the medium, where it has become much, and note it."""
@@ -153,7 +158,7 @@ class Store:
             try:
                 file = OpenFile(self.layout.open(row.path))
             except OSError as error:
-                await self.disk.run(not_opened, self, row, error)
+                await self.disk.run(self._unreadable.note, row, error)
                 return None
             found = os.fstat(file.descriptor)
             # A fill that is just taking the file's place has not written its row yet.
@@ -271,7 +276,7 @@ class Store:
             writer = FillWriter(
                 key, body, self.disk, digest, start, commit, self.space.make_room, self.report, self.options.max_size
             )
-            writer.begun_at = self._clock.seconds()
+            writer.begun_at, writer.row = self._clock.seconds(), replace(row, durable=min(durable, start))
             self.filling[key] = writer
             return writer
         except (OSError, sqlite3.Error) as error:
@@ -291,16 +296,8 @@ class Store:
         with self._opening:
             if self._index is None:
                 self._index = self._open_late()
-                return
-            if self.layout.intact():
-                return  # another thread was faster
-            self.log.error("the cache directory {root} has vanished; an empty one is begun", root=str(self.layout.root))
-            try:
-                self.layout.prepare()
-                self._index = Index(self.layout.index)  # another thread may be using the old one: it is not closed
-                self.layout.mark_open()
-            except StoreError as error:
-                raise OSError(errno.ENOENT, str(error)) from error
+            elif not self.layout.intact():  # else another thread was faster
+                self._index = reopen(self)
 
     def _open_late(self) -> Index:
         try:
@@ -345,10 +342,16 @@ class Store:
         if getattr(error, "errno", None) == errno.EFBIG:
             self.log.warn("{what}: {reason}", what=what, reason=reason)  # the disk is well
             return
-        if isinstance(error, sqlite3.DatabaseError) and any(words in str(error) for words in DAMAGED):
-            self.layout.condemn_index()  # damaged while it was in use: the next start makes it again
+        self._look_for_damage(error)
+        if getattr(error, "errno", None) == errno.ENOSPC and self.layout.lacking_files():
+            reason = "its file system has no room for more files (inodes)"
         self._trouble = f"the cache directory {self.layout.root} fails: {reason}"
         self.log.error("{what}: {reason}", what=what, reason=reason)
+
+    def _look_for_damage(self, error: BaseException) -> None:
+        if isinstance(error, sqlite3.DatabaseError) and any(words in str(error) for words in DAMAGED):
+            self._damaged = True  # while it was in use: ``tidy`` makes it again, or else the next start
+            self.layout.condemn_index()
 
     def tidy(self) -> None:
         """On a disk thread, now and then: write times of use, make room, see whether what was wrong has passed."""
@@ -356,9 +359,13 @@ class Store:
         try:
             if self._index is None or not self.layout.intact():
                 self.reopen()
+            elif self._damaged:
+                self._index = renew_index(self)
+                self._damaged, self.rebuilding = False, True
             self.space.make_room(0)  # first: on a full disk nothing else can be written
             forget_unlinked(self)
             self.flush_used()
+            self._unreadable.look()
             if before is not None and self._trouble is None:
                 self._trouble = before
                 self.layout.probe()
@@ -367,6 +374,7 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             if before is None:
                 self.report("the cache directory could not be looked after", error)
+            self._look_for_damage(error)
             self._trouble = self._trouble or before
 
     def totals(self) -> tuple[int, int]:
@@ -378,7 +386,7 @@ class Store:
 
     def problems(self) -> list[str]:
         """What keeps the store from storing, a sentence each."""
-        problems = [] if self._trouble is None else [self._trouble]
+        problems = self._unreadable.problems() if self._trouble is None else [self._trouble]
         if self._index is not None and not self.layout.intact():
             problems.append(f"the cache directory {self.layout.root} has vanished")
         return problems

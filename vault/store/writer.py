@@ -24,6 +24,7 @@ from vault.errors import DigestMismatch, Stopping, Truncated
 from vault.store.body import GrowingBody
 from vault.store.disk import Disk, to_its_end
 from vault.store.hashes import Hashes, Piece
+from vault.store.index import PartialRow
 from vault.urls import plain
 
 T = TypeVar("T")
@@ -83,6 +84,7 @@ class FillWriter:
         self.received = body.floor or start
         self.hashes = Hashes(expected)
         self.begun_at = 0.0
+        self.row: PartialRow | None = None  # what the index knows of it from the beginning
         self._disk = disk
         self._commit = commit
         self._limit = limit
@@ -229,6 +231,8 @@ class FillWriter:
             raise OSError(errno.ENOSPC, "no room for more of a body of unknown length")
         if self._limit is not None and end > self._limit:
             raise OSError(errno.EFBIG, "it is larger than the whole cache may be (max_size)")
+        if os.fstat(self.body.file.descriptor).st_size < offset:  # to write on would leave a hole that reads as zeros
+            raise OSError(errno.EIO, "its partial file was shortened by somebody else")
         try:
             write_all(self.body.file.descriptor, pieces, offset)
         except OSError:
