@@ -12,6 +12,7 @@ from weakref import ref
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
+from twisted.internet.error import NoProtocol
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IOpenSSLClientConnectionCreator,
@@ -68,6 +69,8 @@ class Stage(Protocol):
         protocol = None if ready is None else self._factory.buildProtocol(self.transport.getPeer())
         if protocol is None or ready is None:
             self.transport.abortConnection()
+            if ready is not None:
+                ready.errback(NoProtocol())
             return None
         setattr(self.transport, self.place, protocol)  # what startTLS and the endpoints' own wrappers do
         protocol.makeConnection(self.transport)
@@ -139,7 +142,10 @@ class StagedEndpoint:
         factory = Factory.forProtocol(make)
         factory.noisy = False
         connecting = self._inner.connect(self.wrapped(factory))
-        connecting.addErrback(lambda failure: None if ready.called else ready.errback(failure))
+        # It keeps nothing of the connection, which holds it by its factory.
+        connecting.addCallbacks(
+            lambda connected: None, lambda failure: None if ready.called else ready.errback(failure)
+        )
         return ready
 
 

@@ -346,6 +346,18 @@ class TokenTests(SynchronousTestCase):
         self.assertEqual(kinds, 3 * [NoToken] + 17 * [TokenRefused])
         self.assertEqual(len(server.asked), 6)
 
+    def test_login_no_longer_taken_for_one(self) -> None:
+        """So it is where one repository is asked for again and again."""
+        tokens, server = self.tokens(Login("me", "secret")), TokenServer()
+        self.successResultOf(self.answer(tokens, server))
+        server.status = 401
+        kinds = []
+        for _ in range(5):
+            self.time += 61
+            refused = self.answer(tokens, server, CHALLENGE.replace("library/app", "team/app"))
+            kinds.append(type(self.failureResultOf(refused).value))
+        self.assertEqual(kinds, 3 * [NoToken] + 2 * [TokenRefused])
+
     def test_login_still_taken(self) -> None:
         """A login that the server takes by itself goes on being sent, however many repositories it is refused for."""
         tokens, server = self.tokens(Login("me", "secret")), TokenServer()

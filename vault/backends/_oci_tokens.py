@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -32,7 +33,7 @@ MARGIN = 60.0
 REFUSED = 60.0
 """Seconds for which a token server that does not take the login is not sent it again: some then lock the account."""
 
-SCOPES_REFUSED = 3
+REFUSALS = 3
 """Refusals in a row after which a login that was taken before is sent alone, to see if it still is."""
 
 MOST = 4096
@@ -96,7 +97,7 @@ class Tokens:
         self._waiting: dict[Scope, list[Deferred[str]]] = {}
         self._sent: dict[str, str] = {}
         self._refused: dict[str, tuple[float, Refused]] = {}
-        self._taken: dict[str, set[str]] = {}  # the hosts that have taken the login, and the scopes refused since
+        self._taken: dict[str, int] = {}  # the hosts that have taken the login, and how often they have refused since
 
     def at_once(self, name: str, key: str) -> Headers:
         """The fields for a request about the repository ``name``; ``key`` tells requests apart."""
@@ -190,7 +191,7 @@ class Tokens:
         except ValueError as error:
             raise BrokenAnswer(f"the token server {host} answered with something that is no token") from error
         if self._login is not None:
-            _remember(self._taken, host, set())
+            _remember(self._taken, host, 0)
         life = grant.until - now
         _remember(self._grants, scope, Grant(grant.token, grant.until - min(MARGIN, life / 4)))
         return grant.token
@@ -201,15 +202,14 @@ class Tokens:
         Where the login was taken before, a few refusals are the former; then the login is sent alone, which tells.
         """
         said = f"the token server {host} answered 401"
-        refused = self._taken.get(host)
-        if refused is not None:
-            refused.add(scope.url)
-            if len(refused) > SCOPES_REFUSED:
-                head, _ = await ask(replace(scope, scope="").url, fields)
-                if head.status == 401:
-                    self._taken.pop(host, None)
-                else:
-                    refused.clear()
+        if host in self._taken:
+            self._taken[host] += 1
+            if self._taken[host] > REFUSALS:
+                self._taken[host] = 0  # others that are refused meanwhile send it not again
+                with suppress(VaultError):  # it is asked again after as many
+                    head, _ = await ask(replace(scope, scope="").url, fields)
+                    if head.status == 401:
+                        self._taken.pop(host, None)
         if host in self._taken:
             return NoToken(f"{said}: there is no such image, or none that the backend's account may have")
         return TokenRefused(f"{said}: it does not take the backend's username and password; check them")
