@@ -45,6 +45,9 @@ from vault.web.root import RootResource
 from vault.web.site import VaultSite
 from vault.web.tunnel import Tunnels
 
+REBUILD_AGAIN = 60.0
+"""Seconds after which an index that could not be made again is tried again."""
+
 CHECKPOINT = 5.0
 """Seconds between two looks at what running fills have not yet synced, and at the space on the disk."""
 
@@ -113,6 +116,7 @@ class VaultService(Service):
         self._cared: Deferred[LoopingCall] | None = None
         self._site: VaultSite | None = None
         self._rebuilding = False
+        self._rebuild_again = 0.0
         self._ending = False
 
     def setServiceParent(self, parent: Any) -> None:
@@ -161,7 +165,7 @@ class VaultService(Service):
 
     def _complete_index(self) -> None:
         # At the start, or later where the disk was too full then, or the index is damaged.
-        if self._store.rebuilding and not self._rebuilding:
+        if self._store.rebuilding and not self._rebuilding and self._reactor.seconds() >= self._rebuild_again:
             self._rebuilding = True
             rebuilt = ensureDeferred(rebuild(self._store, self._disk))
             rebuilt.addErrback(lambda failure: self.log.failure("rebuilding the index failed", failure))
@@ -169,6 +173,7 @@ class VaultService(Service):
 
     def _completed(self, unused: object) -> None:
         self._rebuilding = False
+        self._rebuild_again = self._reactor.seconds() + REBUILD_AGAIN
 
     def _make_site(self) -> VaultSite:
         config = self._config

@@ -142,6 +142,7 @@ class DamagedInUseTests(StoreCase):
         writers = [self.begin(store, key, len(DATA)) for key in ("b/whole", "b/broken")]
         for writer in writers:
             writer.write(DATA[:700])
+        self.patch(store.index, "sound", lambda: False)
         store.report("a question", sqlite3.DatabaseError("database disk image is malformed"))
         store.tidy()
         self.wait(rebuild(store, self.disk))
@@ -153,6 +154,48 @@ class DamagedInUseTests(StoreCase):
         partial = self.wait(store.partial("b/broken"))
         assert partial is not None
         self.assertEqual((partial.size, partial.head), (700, DATED))
+
+    def test_of_another(self) -> None:
+        """What is said late of an index that has been replaced makes no other one, now or by the next start."""
+        store = self.open()
+        self.fill(store, "b/file", DATA)
+        index = store.index
+        store.report("a question", sqlite3.DatabaseError("database disk image is malformed"))
+        store.tidy()
+        self.assertEqual((store.index, store.rebuilding), (index, False))
+        self.wait(store.close())
+        self.assertFalse(self.open(rebuilt=False).rebuilding)
+
+    def test_left_fills(self) -> None:
+        """What fills left that do not run goes: nothing is known of it any more, and it would count for ever."""
+        store = self.open()
+        for key in ("b/left", "b/runs"):
+            writer = self.begin(store, key, len(DATA))
+            writer.write(DATA[:700])
+            if key == "b/left":
+                writer.fail(Truncated("it broke off"))
+                self.wait(store.ended(writer, keep=True))
+        self.patch(store.index, "sound", lambda: False)
+        store.report("a question", sqlite3.DatabaseError("database disk image is malformed"))
+        store.tidy()
+        self.assertEqual(len(self.partial_files()), 1)
+        writer.write(DATA[700:])
+        self.end(store, writer)
+        self.assertEqual(self.content(store, "b/runs"), DATA)
+
+    def test_left_fills_unreadable(self) -> None:
+        """An index of which only the part on fills is damaged is no reason not to start."""
+        store = self.open()
+        self.fill(store, "b/file", DATA)
+        self.wait(store.close())
+        database = sqlite3.connect(self.root / ".vault" / "index.db")
+        page = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'partials'").fetchone()[0]
+        size = database.execute("PRAGMA page_size").fetchone()[0]
+        database.close()
+        with (self.root / ".vault" / "index.db").open("r+b") as file:
+            file.seek((page - 1) * size)
+            file.write(b"\xa5" * size)
+        self.assertEqual(self.content(self.open(), "b/file"), DATA)
 
     def test_while_it_is_made_again(self) -> None:
         """Damage in the middle of that begins it anew: no file is passed over."""
@@ -168,6 +211,7 @@ class DamagedInUseTests(StoreCase):
         made = ensureDeferred(rebuild(store, disk))
         disk.step()
         disk.step()
+        self.patch(store.index, "sound", lambda: False)
         store.report("a question", sqlite3.DatabaseError("database disk image is malformed"))
         store.tidy()
         disk.drain()

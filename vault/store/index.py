@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -122,6 +122,7 @@ class Index:
     """True where there may be files that it does not know."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._lock = threading.Lock()
         self._changes = 0
         self._find = lru_cache(RECENT)(self._read)
@@ -224,6 +225,16 @@ class Index:
             transaction.executemany(
                 "UPDATE entries SET used = ? WHERE key = ?", [(used, key) for key, used in times.items()]
             )
+
+    def sound(self) -> bool:
+        """Look through the whole of it, as this object has it and as another one would find it: False where damaged."""
+        check = "PRAGMA quick_check(1)"
+        try:
+            with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=rw", uri=True)) as other, self._lock:
+                found = [database.execute(check).fetchone()[0] for database in (other, self._writer)]
+        except sqlite3.DatabaseError:
+            return False
+        return found == ["ok", "ok"]
 
     def bring_back(self, now: float) -> None:
         """After the clock was set back: make of times of use in the future times just before ``now``, in their order.

@@ -150,13 +150,20 @@ class Layout:
         with contextlib.suppress(OSError):
             self._mark("index.damaged")
 
+    def pardon_index(self) -> None:
+        """Note that it is not; raises OSError."""
+        (self.root / PRIVATE / "index.damaged").unlink(missing_ok=True)
+
     def remove_condemned_index(self) -> None:
         """Remove an index that was found damaged; raises OSError."""
-        mark = self.root / PRIVATE / "index.damaged"
-        if os.path.lexists(mark):
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{self.index}{suffix}").unlink(missing_ok=True)
-            mark.unlink()
+        if os.path.lexists(self.root / PRIVATE / "index.damaged"):
+            self.remove_index()
+
+    def remove_index(self) -> None:
+        """Remove the index, so that an empty one can be made; raises OSError."""
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self.index}{suffix}").unlink(missing_ok=True)
+        self.pardon_index()
 
     def intact(self) -> bool:
         """False when the directory that was prepared is no longer the one at its path."""

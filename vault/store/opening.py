@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from vault.errors import StoreError
 from vault.store.index import Index
 from vault.store.layout import MEND, NOT_WRITABLE, Layout
+from vault.store.partials import partial_name
 
 if TYPE_CHECKING:
     from vault.store.store import Store
@@ -20,6 +21,9 @@ NEEDED = 4 * 1024 * 1024
 
 MOST = 256 * 1024 * 1024
 """No more than so many bytes go before the index is open, which is when entries are removed in order."""
+
+MOST_FILES = 16
+"""Nor more than so many files, where it is files (inodes) that there is no room for: the index is three."""
 
 log = Logger()
 
@@ -41,6 +45,16 @@ def open_store(store: Store) -> Index:
     except (sqlite3.Error, OSError) as error:
         layout.release()
         raise StoreError(f"cannot use the cache directory {layout.root}: {_why(layout, error)}") from error
+    return index
+
+
+def open_late(store: Store) -> Index:
+    """Open a store whose disk was too full for that before; raises OSError."""
+    try:
+        index = open_store(store)
+    except StoreError as error:
+        raise OSError(errno.ENOSPC, str(error)) from error
+    store.rebuilding = index.incomplete
     return index
 
 
@@ -74,17 +88,25 @@ def reopen(store: Store) -> Index:
 def renew_index(store: Store) -> Index:
     """Begin an empty index in the place of one that was damaged while it is in use; raises OSError, sqlite3.Error.
 
-    As above the old one is not closed.  The fills that run are noted again, so that they can be gone on with.
+    Where it proves to be sound it stays: what was said was said of another, which it has replaced.
+    As above the old one is not closed.  The fills that run are noted again, so that they can be gone on with; of what
+    others left nothing is known any more, and it goes.
     """
     layout = store.layout
+    if store.index.sound():
+        layout.pardon_index()
+        return store.index
     log.warn("the cache's index was damaged while it was in use; it is rebuilt from the files")
-    layout.condemn_index()
-    layout.remove_condemned_index()
+    layout.condemn_index()  # where it does not come to the next line
+    layout.remove_index()
     layout.make_index()
     index = Index(layout.index)
     for writer in list(store.filling.values()):
         if writer.row is not None and writer.storing:
             index.put_partial(writer.row)
+    left = set(layout.partial_names())
+    for name in left.difference(map(partial_name, (*store.filling, *store.beginning))):
+        layout.remove_partial(name)
     return index
 
 
@@ -105,17 +127,20 @@ def _scarce(layout: Layout) -> bool:
 
 def _open_index(layout: Layout) -> Index:
     layout.remove_condemned_index()
-    layout.make_index()
     try:
-        index = Index(layout.index)
+        return _look_through(layout)
     except sqlite3.OperationalError:
         raise  # a full or read-only disk: the index itself may be sound
     except sqlite3.DatabaseError as error:
         log.warn("the cache's index is damaged ({error}); it is rebuilt from the files", error=error)
         layout.condemn_index()
-        layout.remove_condemned_index()
-        layout.make_index()
-        index = Index(layout.index)
+        layout.remove_index()
+        return _look_through(layout)
+
+
+def _look_through(layout: Layout) -> Index:
+    layout.make_index()
+    index = Index(layout.index)
     try:
         index.incomplete = index.fresh or layout.left_open()
         layout.mark_open()
@@ -147,7 +172,8 @@ def _give_room(layout: Layout) -> bool:
         index = sqlite3.connect(f"{layout.index.absolute().as_uri()}?immutable=1", uri=True)
         try:
             for path, length in index.execute("SELECT path, length FROM entries ORDER BY used"):
-                if gone > MOST or not _scarce(layout):
+                enough_bytes = layout.space()[0] >= NEEDED
+                if gone > MOST or not _scarce(layout) or (enough_bytes and removed >= MOST_FILES):
                     break
                 layout.remove(path)
                 removed, gone = removed + 1, gone + length

@@ -6,6 +6,7 @@ Everything here that is a function runs on disk threads.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import sqlite3
 from dataclasses import dataclass, replace
@@ -122,6 +123,11 @@ def drop(store: Store, key: str, name: str) -> int:
         store.layout.remove_partial(name)
         store.index.remove_partial(key)
         return size
+
+
+def partial_name(key: str) -> str:
+    """The name of the partial file of a key."""
+    return hashlib.sha256(key.encode()).hexdigest()[:40]
 
 
 def boot_id() -> str:

@@ -63,6 +63,7 @@ async def rebuild(store: Store, disk: Disk) -> None:
             return  # the next start begins again
         except sqlite3.Error as error:
             if index is store.index:
+                store.look_for_damage(error)
                 if store.rebuilding and not store.problems():  # else closed meanwhile, so that the next start does it
                     store.report("the index could not be made again", error)
                 return
@@ -70,11 +71,10 @@ async def rebuild(store: Store, disk: Disk) -> None:
             index, files = store.index, store.layout.walk()
             continue
         seen, adopted, removed = seen + count, adopted + known, removed + dropped
-        if count < BATCH:
+        if count < BATCH and store.rebuilt(index):
             break
     else:
         return  # closed between two steps
-    store.rebuilding = False
     if adopted or removed:
         log.info(
             "the index was made again from {seen} files: {adopted} taken up, {removed} without a name removed",

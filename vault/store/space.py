@@ -113,7 +113,7 @@ class Space:
     def _evict_files(self) -> None:
         store, index, layout = self._store, self._store.index, self._store.layout
         skip, most = 0, 1  # the first tells whether it is of use
-        while (lacking := layout.lacking_files()) and not store.disk.stopping:
+        while (lacking := layout.lacking_files()) and not store.disk.stopping and store.index is index:
             before = layout.files()
             rows = index.oldest(min(most, lacking), skip)
             chosen = [row for row in rows if not self._in_use(row)]
@@ -169,7 +169,7 @@ class Space:
         for partial in self._abandoned():
             if gone < wanted:
                 gone += drop(store, partial.key, partial.name)
-        while gone < wanted and not store.disk.stopping:
+        while gone < wanted and not store.disk.stopping and store.index is index:  # another one knows other entries
             with self._turn:
                 self._turn.notify_all()  # there may be room for others already
             rows = index.oldest(BATCH, skip)

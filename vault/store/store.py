@@ -7,7 +7,6 @@ the index is made again.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import sqlite3
 import threading
@@ -28,8 +27,8 @@ from vault.store.disk import Disk, to_its_end
 from vault.store.held import HeldFiles
 from vault.store.index import Index, PartialRow, Row
 from vault.store.layout import Layout
-from vault.store.opening import full, open_store, renew_index, reopen
-from vault.store.partials import Partial, begin, boot_id, remove, sync
+from vault.store.opening import full, open_late, open_store, renew_index, reopen
+from vault.store.partials import Partial, begin, boot_id, partial_name, remove, sync
 from vault.store.placing import place
 from vault.store.recovery import adopt
 from vault.store.removal import forget, forget_unlinked
@@ -250,7 +249,7 @@ class Store:
         Where the disk cannot take it the writer passes the body through in memory; its ``storing`` is then False.
         Its ``received`` says where to go on, which is 0 where ``resume`` has gone meanwhile.
         """
-        name = resume.name if resume is not None else hashlib.sha256(key.encode()).hexdigest()[:40]
+        name = resume.name if resume is not None else partial_name(key)
         start = 0 if resume is None else resume.size
         if length is not None and length > self.options.max_size:
             self.log.warn(
@@ -295,17 +294,9 @@ class Store:
         """The cache directory was removed under a running vault: begin an empty one.  Or it could not be opened yet."""
         with self._opening:
             if self._index is None:
-                self._index = self._open_late()
+                self._index = open_late(self)
             elif not self.layout.intact():  # else another thread was faster
                 self._index = reopen(self)
-
-    def _open_late(self) -> Index:
-        try:
-            index = open_store(self)
-        except StoreError as error:
-            raise OSError(errno.ENOSPC, str(error)) from error
-        self.rebuilding = index.incomplete
-        return index
 
     async def ended(self, writer: FillWriter, keep: bool) -> None:
         """A fill is over; ``keep`` leaves its partial file for the next one to go on with."""
@@ -342,16 +333,34 @@ class Store:
         if getattr(error, "errno", None) == errno.EFBIG:
             self.log.warn("{what}: {reason}", what=what, reason=reason)  # the disk is well
             return
-        self._look_for_damage(error)
+        self.look_for_damage(error)
         if getattr(error, "errno", None) == errno.ENOSPC and self.layout.lacking_files():
             reason = "its file system has no room for more files (inodes)"
         self._trouble = f"the cache directory {self.layout.root} fails: {reason}"
         self.log.error("{what}: {reason}", what=what, reason=reason)
 
-    def _look_for_damage(self, error: BaseException) -> None:
+    def look_for_damage(self, error: BaseException) -> None:
+        """Note an error that means that the index is damaged: ``tidy`` makes it again, or else the next start."""
         if isinstance(error, sqlite3.DatabaseError) and any(words in str(error) for words in DAMAGED):
-            self._damaged = True  # while it was in use: ``tidy`` makes it again, or else the next start
+            self._damaged = True
             self.layout.condemn_index()
+
+    def _mend_index(self) -> None:
+        self._damaged = False  # first: what is reported from now on counts again
+        try:
+            index = renew_index(self)
+        except BaseException:
+            self._damaged = True
+            raise
+        with self._opening:
+            self.rebuilding = self.rebuilding or index is not self._index
+            self._index = index
+
+    def rebuilt(self, index: Index) -> bool:
+        """An index was made again from the files; False where another one has taken its place meanwhile."""
+        with self._opening:
+            self.rebuilding = self._index is not index
+        return not self.rebuilding
 
     def tidy(self) -> None:
         """On a disk thread, now and then: write times of use, make room, see whether what was wrong has passed."""
@@ -360,8 +369,7 @@ class Store:
             if self._index is None or not self.layout.intact():
                 self.reopen()
             elif self._damaged:
-                self._index = renew_index(self)
-                self._damaged, self.rebuilding = False, True
+                self._mend_index()
             self.space.make_room(0)  # first: on a full disk nothing else can be written
             forget_unlinked(self)
             self.flush_used()
@@ -374,7 +382,7 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             if before is None:
                 self.report("the cache directory could not be looked after", error)
-            self._look_for_damage(error)
+            self.look_for_damage(error)
             self._trouble = self._trouble or before
 
     def totals(self) -> tuple[int, int]:
