@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -122,7 +123,8 @@ class VolatileTests(SynchronousTestCase):
             self.assertTrue(freshness.volatile(head(Expires=text, Date=date)), text)
             self.assertFalse(freshness.volatile(head(Expires=text, Date=date, Cache_Control="max-age=60")), text)
         self.assertFalse(freshness.volatile(head(Expires=later, Date=date)))
-        self.assertFalse(freshness.volatile(head(Expires=later)))
+        self.assertTrue(freshness.volatile(replace(head(Expires="Thu, 01 Jan 1970 00:00:00 GMT"), received_at=9.0)))
+        self.assertFalse(freshness.volatile(replace(head(Expires=later), received_at=9.0)))
 
     def test_does_not(self) -> None:
         """A file with a lifetime, or without any word on it, is taken as unchanging."""

@@ -70,20 +70,26 @@ METADATA = frozenset(
 
 TRANSLATED = (
     ipaddress.ip_network("64:ff9b::/96"),  # RFC 6052 section 2.1
-    ipaddress.ip_network("64:ff9b:1::/48"),  # RFC 8215
     ipaddress.ip_network("::ffff:0:0:0/96"),  # RFC 2765 section 2.1
     ipaddress.ip_network("::/96"),  # RFC 4291 section 2.5.5.1; ::1 and :: are in it, and are no IPv4 addresses
 )
+
+
+LOCAL = ipaddress.ip_network("64:ff9b:1::/48")  # RFC 8215: of this a network may use any part, of any length
 
 
 def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     """The IPv4 address that an IPv6 one leads to."""
     if address.teredo is not None:
         return address.teredo[1]  # RFC 4380 section 4
-    last = int(address) & 0xFFFFFFFF
-    # Where these bits are 0, as in longer networks of RFC 8215, the address stands elsewhere, or there is none.
-    embedded = any(address in network for network in TRANSLATED) and last and int(address) > 1
-    return ipaddress.IPv4Address(last) if embedded else None
+    value = int(address)
+    if address in LOCAL:
+        # RFC 6052 section 2.2: the octet behind bit 64 is passed over, and what is behind the address is 0.
+        behind = (value >> 64 & 0xFFFF) << 56 | value & (1 << 56) - 1
+        shift = next((rest for rest in (40, 32, 24) if not behind & (1 << rest) - 1), 0)
+        return ipaddress.IPv4Address(behind >> shift & 0xFFFFFFFF)
+    embedded = any(address in network for network in TRANSLATED) and value > 1
+    return ipaddress.IPv4Address(value & 0xFFFFFFFF) if embedded else None
 
 
 def kind_of(address: str) -> str | None:

@@ -159,7 +159,7 @@ def _expired_at_once(head: Head) -> bool:
     if expires is None:
         return False
     end, sent = parse_date(expires), parse_date(head.get("Date"))
-    return end is None or (sent is not None and end <= sent)
+    return end is None or end <= (head.received_at if sent is None else sent)
 
 
 def unconfirmed(head: Head, artifact: Artifact) -> bool:

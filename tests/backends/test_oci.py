@@ -358,6 +358,25 @@ class TokenTests(SynchronousTestCase):
             kinds.append(type(self.failureResultOf(refused).value))
         self.assertEqual(kinds, 3 * [NoToken] + 2 * [TokenRefused])
 
+    def test_refused_together(self) -> None:
+        """However many are refused at once, the login is sent alone once, and all are told what comes of that."""
+        for status, kind in ((401, TokenRefused), (200, NoToken)):
+            tokens, server = self.tokens(Login("me", "secret")), TokenServer()
+            self.successResultOf(self.answer(tokens, server))
+            for number in range(3):
+                server.status = 401
+                self.failureResultOf(self.answer(tokens, server, CHALLENGE.replace("library/app", f"a/{number}")))
+            server.held = True
+            waiting = [
+                self.answer(tokens, server, CHALLENGE.replace("library/app", f"team/{number}")) for number in range(20)
+            ]
+            server.release()
+            self.assertEqual(len(server.asked), 25)
+            server.status = status
+            server.release()
+            self.assertEqual({type(self.failureResultOf(one).value) for one in waiting}, {kind})
+            self.assertEqual(len(server.asked), 25)
+
     def test_login_still_taken(self) -> None:
         """A login that the server takes by itself goes on being sent, however many repositories it is refused for."""
         tokens, server = self.tokens(Login("me", "secret")), TokenServer()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -97,6 +96,7 @@ class Tokens:
         self._waiting: dict[Scope, list[Deferred[str]]] = {}
         self._sent: dict[str, str] = {}
         self._refused: dict[str, tuple[float, Refused]] = {}
+        self._trying: dict[str, Deferred[None]] = {}  # the hosts to which it is sent alone
         self._taken: dict[str, int] = {}  # the hosts that have taken the login, and how often they have refused since
 
     def at_once(self, name: str, key: str) -> Headers:
@@ -204,15 +204,30 @@ class Tokens:
         said = f"the token server {host} answered 401"
         if host in self._taken:
             self._taken[host] += 1
-            if self._taken[host] > REFUSALS:
-                self._taken[host] = 0  # others that are refused meanwhile send it not again
-                with suppress(VaultError):  # it is asked again after as many
-                    head, _ = await ask(replace(scope, scope="").url, fields)
-                    if head.status == 401:
-                        self._taken.pop(host, None)
+            if self._taken[host] > REFUSALS and host not in self._trying:
+                trying = ensureDeferred(self._try_alone(host, replace(scope, scope="").url, ask, fields))
+                if not trying.called:
+                    self._trying[host] = trying
+            if host in self._trying:
+                waiter: Deferred[None] = Deferred()
+                self._trying[host].addBoth(lambda over: waiter.callback(None))
+                await waiter
         if host in self._taken:
             return NoToken(f"{said}: there is no such image, or none that the backend's account may have")
         return TokenRefused(f"{said}: it does not take the backend's username and password; check them")
+
+    async def _try_alone(self, host: str, url: str, ask: Ask, fields: Headers) -> None:
+        """See whether the login is still taken; where that cannot be found out now, it is tried after as many again."""
+        try:
+            head, _ = await ask(url, fields)
+            if head.status == 401:
+                self._taken.pop(host, None)
+        except VaultError:
+            pass
+        finally:
+            self._trying.pop(host, None)
+            if host in self._taken:
+                self._taken[host] = 0
 
     def _error(self, host: str, head: Head, now: float) -> VaultError:
         said = f"the token server {host} answered {head.status}"
