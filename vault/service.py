@@ -116,6 +116,7 @@ class VaultService(Service):
         self._cared: Deferred[LoopingCall] | None = None
         self._site: VaultSite | None = None
         self._rebuilding = False
+        self._tried: object = None  # the index that was made again last, or could not be
         self._rebuild_again = 0.0
         self._ending = False
 
@@ -165,8 +166,10 @@ class VaultService(Service):
 
     def _complete_index(self) -> None:
         # At the start, or later where the disk was too full then, or the index is damaged.
-        if self._store.rebuilding and not self._rebuilding and self._reactor.seconds() >= self._rebuild_again:
-            self._rebuilding = True
+        if not self._store.rebuilding or self._rebuilding:
+            return
+        if self._store.index is not self._tried or self._reactor.seconds() >= self._rebuild_again:
+            self._rebuilding, self._tried = True, self._store.index
             rebuilt = ensureDeferred(rebuild(self._store, self._disk))
             rebuilt.addErrback(lambda failure: self.log.failure("rebuilding the index failed", failure))
             rebuilt.addBoth(self._completed)

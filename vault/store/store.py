@@ -107,7 +107,7 @@ class Store:
 
     async def close(self) -> None:
         """Leave everything so that the next start finds it; fills have ended before."""
-        interrupted, self.rebuilding = self.rebuilding, False
+        interrupted, self.rebuilding = self.rebuilding or self._damaged, False
         if self._index is None:
             return
         try:
