@@ -117,13 +117,11 @@ def kind_of(address: str) -> str | None:
 
 
 @implementer(IHostnameResolver)
-class _AllowedOnly:
-    """A resolver that passes over addresses of forbidden kinds, and says so to ``refused``."""
+class _Resolver:
+    """Another resolver, which may be asked for another name, or told to someone else."""
 
-    def __init__(self, inner: Any, forbidden: Callable[[str], bool], refused: Callable[[str], None]) -> None:
+    def __init__(self, inner: Any) -> None:
         self._inner = inner
-        self._forbidden = forbidden
-        self._refused = refused
 
     def resolveHostName(
         self,
@@ -133,8 +131,33 @@ class _AllowedOnly:
         addressTypes: Sequence[type[IAddress]] | None = None,
         transportSemantics: str = "TCP",
     ) -> IHostResolution:
-        """Resolve, and let only allowed addresses through."""
-        outer, forbidden, refused = resolutionReceiver, self._forbidden, self._refused
+        """Resolve by the other one."""
+        found: IHostResolution = self._inner.resolveHostName(
+            self._receiver(resolutionReceiver, hostName),
+            self._name(hostName),
+            portNumber,
+            addressTypes,
+            transportSemantics,
+        )
+        return found
+
+    def _receiver(self, outer: IResolutionReceiver, name: str) -> IResolutionReceiver:
+        return outer
+
+    def _name(self, name: str) -> str:
+        return name
+
+
+class _AllowedOnly(_Resolver):
+    """A resolver that passes over addresses of forbidden kinds, and says so to ``refused``."""
+
+    def __init__(self, inner: Any, forbidden: Callable[[str], bool], refused: Callable[[str], None]) -> None:
+        super().__init__(inner)
+        self._forbidden = forbidden
+        self._refused = refused
+
+    def _receiver(self, outer: IResolutionReceiver, name: str) -> IResolutionReceiver:
+        forbidden, refused = self._forbidden, self._refused
 
         @implementer(IResolutionReceiver)
         class Receiver:
@@ -152,36 +175,21 @@ class _AllowedOnly:
 
             def resolutionComplete(self) -> None:
                 if self.kinds == {True}:
-                    refused(hostName)
+                    refused(name)
                 outer.resolutionComplete()
 
-        found: IHostResolution = self._inner.resolveHostName(
-            Receiver(), hostName, portNumber, addressTypes, transportSemantics
-        )
-        return found
+        return Receiver()
 
 
-@implementer(IHostnameResolver)
-class _Named:
+class _Named(_Resolver):
     """A resolver that looks up one name, whatever it is asked for."""
 
-    def __init__(self, inner: Any, name: str) -> None:
-        self._inner = inner
-        self._name = name
+    def __init__(self, inner: Any, wanted: str) -> None:
+        super().__init__(inner)
+        self._wanted = wanted
 
-    def resolveHostName(
-        self,
-        resolutionReceiver: IResolutionReceiver,
-        hostName: str,
-        portNumber: int = 0,
-        addressTypes: Sequence[type[IAddress]] | None = None,
-        transportSemantics: str = "TCP",
-    ) -> IHostResolution:
-        """Resolve the name."""
-        found: IHostResolution = self._inner.resolveHostName(
-            resolutionReceiver, self._name, portNumber, addressTypes, transportSemantics
-        )
-        return found
+    def _name(self, name: str) -> str:
+        return self._wanted
 
 
 class _ReactorView:

@@ -5,6 +5,7 @@ Nothing of it is left between the two afterwards, so that bytes pass as fast as 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -97,7 +98,7 @@ class Stage(Protocol):
 
 
 @implementer(IStreamClientEndpoint)
-class StagedEndpoint:
+class StagedEndpoint(ABC):
     """Connects by ``inner``; what then has to be got through may take ``seconds``, else it fails with ``late``."""
 
     late: type[Late] = Late
@@ -107,9 +108,9 @@ class StagedEndpoint:
         self._inner = inner
         self._seconds = seconds
 
+    @abstractmethod
     def stage(self, factory: IProtocolFactory, ready: Deferred[IProtocol]) -> Stage:
         """What has to be got through."""
-        raise NotImplementedError
 
     def wrapped(self, factory: IProtocolFactory) -> IProtocolFactory:
         """The factory of the stages with what is below them."""
